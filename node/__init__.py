@@ -1,0 +1,1 @@
+"""The edge node: client sockets, the client protocol, HTTP, and the composition of a process."""

@@ -1,0 +1,1 @@
+"""The truth about rooms: order, durability, and (as cores) what replication needs."""
