@@ -1,0 +1,182 @@
+"""A log entry: its fields, its canonical bytes, and the hash chain over a shard's entries.
+
+An entry is encoded once. Its bytes are what the disk holds and what members of a shard send each other verbatim::
+
+    wire    = u32 length of the rest | u16 length of header | u8 length of salt | header | salt | body
+    header  = msgpack array [shard, lsn, epoch, site, channel, sequence, meta_n, kind, sender, cmid, ts, body_hash]
+    body    = u32 length of data | data | info
+    body_hash = blake2b-128(body, salt=salt)        chain = blake2b-128(previous chain + header)
+
+The chain covers the body only through its hash, and the salt goes with the body: an erased entry (salt and body
+empty) still verifies, and nobody can guess what it said from the hash that stays.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from router.errors import CorruptEntry
+from router.ids import RoomId
+
+SALT_BYTES: Final = 16
+HASH_BYTES: Final = 16
+GENESIS: Final = bytes(HASH_BYTES)  # the chain before a shard's first entry
+MAX_WIRE: Final = 1 << 24  # bounds what a damaged length field can make a reader allocate
+
+_HEAD = struct.Struct(">IHB")
+_DATA = struct.Struct(">I")
+_encode_header = msgspec.msgpack.Encoder().encode
+
+
+class Kind(IntEnum):
+    """What an entry does. Up to SYSTEM, clients see it and it has a sequence; META and EPOCH they never see."""
+
+    MESSAGE = 1
+    EDIT = 2
+    REMOVED = 3
+    RESTORED = 4
+    REACTION = 5
+    PIN = 6
+    SYSTEM = 7
+    META = 8
+    EPOCH = 9
+
+
+class _Header(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
+    shard: int
+    lsn: int
+    epoch: int
+    site: str
+    channel: str
+    sequence: int
+    meta_n: int
+    kind: int
+    sender: bytes
+    cmid: str
+    ts: int
+    body_hash: bytes
+
+
+_decode_header = msgspec.msgpack.Decoder(_Header).decode
+
+
+class Entry:
+    """One entry of a shard's log; immutable once made, except that a body may be erased by `erased`.
+
+    Attributes:
+        shard: The shard whose log it stands in.
+        lsn: Its place there, dense from 1.
+        epoch: The shard epoch of the primary that made it.
+        room: (site, channel); an EPOCH entry has the empty room.
+        sequence: Its place in the room, dense from 1 over what clients see; otherwise the last one before it.
+        meta_n: The room's count of META entries up to and including it.
+        kind: See `Kind`.
+        sender: Pseudonym of who caused it, `ids.SENDER_BYTES` long, or empty (the node itself).
+        cmid: The client's message id, or empty.
+        ts: Milliseconds since 1970, never falling within a room; for display only, no rule reads it.
+        salt: Random, made with the entry; empty once erased.
+        data: What the client gave, canonical bytes (JSON for all JSON rooms).
+        info: What the edge added about the sender (JSON).
+        chain: Hash over this entry and all before it in the shard.
+        wire: The canonical bytes.
+        origin: Who waits for the outcome on this node; not part of the entry.
+    """
+
+    __slots__ = (
+        "chain", "cmid", "data", "epoch", "info", "kind", "lsn", "meta_n", "origin", "room", "salt", "sender", "sequence",
+        "shard", "ts", "wire",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - the fields of an entry; made in two places only
+        self, shard: int, lsn: int, epoch: int, room: RoomId, sequence: int, meta_n: int, kind: int,
+        sender: bytes, cmid: str, ts: int, salt: bytes, data: bytes, info: bytes, previous: bytes, origin: object = None,
+    ) -> None:  # fmt: skip
+        body = _DATA.pack(len(data)) + data + info
+        body_hash = blake2b(body, digest_size=HASH_BYTES, salt=salt).digest()
+        header = _encode_header(
+            (shard, lsn, epoch, room[0], room[1], sequence, meta_n, kind, sender, cmid, ts, body_hash)
+        )
+        self.shard, self.lsn, self.epoch, self.room, self.sequence, self.meta_n = shard, lsn, epoch, room, sequence, meta_n
+        self.kind, self.sender, self.cmid, self.ts, self.salt, self.data, self.info = (
+            kind, sender, cmid, ts, salt, data, info,
+        )  # fmt: skip
+        self.chain = blake2b(previous + header, digest_size=HASH_BYTES).digest()
+        self.wire = _HEAD.pack(3 + len(header) + len(salt) + len(body), len(header), len(salt)) + header + salt + body
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.shard}/{self.lsn} {self.room.channel}#{self.sequence} {Kind(self.kind).name}>"
+
+    @property
+    def visible(self) -> bool:
+        """Whether clients see it (and it has a sequence of its own)."""
+        return self.kind <= Kind.SYSTEM
+
+    @property
+    def erased(self) -> bool:
+        """Whether its body was erased; the header and the chain are whole."""
+        return not self.salt
+
+
+def decode(wire: bytes, previous: bytes | None) -> Entry:
+    """Rebuild an entry from its canonical bytes, verifying the body against its hash.
+
+    Args:
+        wire: Exactly one entry.
+        previous: The chain before it; None where the reader does not follow the shard's order: `chain` is then
+            empty and nothing but the body is verified.
+
+    Raises:
+        CorruptEntry: The bytes are not an entry, or the body does not match its hash.
+    """
+    try:
+        rest, header_size, salt_size = _HEAD.unpack_from(wire)
+        header_bytes = wire[7 : 7 + header_size]
+        header = _decode_header(header_bytes)
+    except (struct.error, msgspec.MsgspecError) as error:
+        raise CorruptEntry(f"an entry's head can't be read: {error}") from error
+    salt = wire[7 + header_size : 7 + header_size + salt_size]
+    body = wire[7 + header_size + salt_size :]
+    if len(wire) != rest + 4 or salt_size not in (0, SALT_BYTES) or bool(salt_size) != bool(body):
+        raise CorruptEntry(f"entry {header.shard}/{header.lsn} is {len(wire)} bytes long, its head says {rest + 4}")
+    if body and blake2b(body, digest_size=HASH_BYTES, salt=salt).digest() != header.body_hash:
+        raise CorruptEntry(f"the body of entry {header.shard}/{header.lsn} does not match its hash")
+    entry = Entry.__new__(Entry)
+    entry.shard, entry.lsn, entry.epoch = header.shard, header.lsn, header.epoch
+    entry.room = RoomId(header.site, header.channel)
+    entry.sequence, entry.meta_n, entry.kind = header.sequence, header.meta_n, header.kind
+    entry.sender, entry.cmid, entry.ts, entry.salt = header.sender, header.cmid, header.ts, salt
+    size = _DATA.unpack_from(body)[0] + 4 if len(body) >= 4 else 0
+    if size > len(body):
+        raise CorruptEntry(f"the body of entry {header.shard}/{header.lsn} is shorter than its data")
+    entry.data, entry.info = body[4:size], body[size:]
+    entry.chain = b"" if previous is None else blake2b(previous + header_bytes, digest_size=HASH_BYTES).digest()
+    entry.wire, entry.origin = wire, None
+    return entry
+
+
+def erase(wire: bytes) -> bytes:
+    """The same entry without salt and body; its header, and so the chain, is unchanged."""
+    _, header_size, _ = _HEAD.unpack_from(wire)
+    return _HEAD.pack(3 + header_size, header_size, 0) + wire[7 : 7 + header_size]
+
+
+def split(wires: bytes) -> Iterator[bytes]:
+    """Cut a concatenation of canonical bytes into its entries.
+
+    Raises:
+        CorruptEntry: A length field points past the end.
+    """
+    at, end = 0, len(wires)
+    while at < end:
+        size = int.from_bytes(wires[at : at + 4], "big") + 4
+        if size > MAX_WIRE or at + size > end:
+            raise CorruptEntry(f"an entry of {size} bytes at {at} passes the end of its chunk of {end} bytes")
+        yield wires[at : at + size]
+        at += size

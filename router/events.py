@@ -1,0 +1,196 @@
+"""What goes into the cores of the router and what comes out: the seam between them and their driver, and to the edge.
+
+Inputs are requests of the edge (`Submit`) and answers of the disk. Effects are what the driver must perform, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from router.entry import Entry
+from router.ids import MemberId, RoomId, ShardId
+
+
+@dataclass(slots=True, frozen=True)
+class Promise:
+    """A durable promise of this member: it answers STALE to any shard epoch below `epoch`."""
+
+    shard: ShardId
+    epoch: int
+
+
+@dataclass(slots=True, frozen=True)
+class Truncate:
+    """Entries of a shard above `lsn` are no longer part of its log; they are kept aside in quarantine."""
+
+    shard: ShardId
+    lsn: int
+
+
+@dataclass(slots=True, frozen=True)
+class Configuration:
+    """A shard's row in the register.
+
+    Attributes:
+        version: Rises by one with every change; the compare-and-set compares it. 0: the row does not exist.
+        epoch: Rises by one with every change.
+        primary: Who sequences.
+        members: Who must have an entry on disk before it is committed.
+    """
+
+    shard: ShardId
+    version: int
+    epoch: int
+    primary: MemberId
+    members: tuple[MemberId, ...]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one turn of the cores wants on disk: one transaction, one fsync.
+
+    Attributes:
+        ticket: Named again in `Persisted`; rises by one from batch to batch.
+        promises: Made durable before anything else of the batch.
+        truncations: Performed before the entries are appended.
+        entries: In order; within a shard their lsn are dense.
+        commits: Highest committed lsn per shard known when the batch was made.
+    """
+
+    ticket: int
+    promises: list[Promise] = field(default_factory=list)
+    truncations: list[Truncate] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    commits: dict[ShardId, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class ShardTail:
+    """The end of a shard's log on this disk.
+
+    Attributes:
+        lsn: The last entry's; 0 when there is none.
+        chain: The chain up to it.
+        promised: The highest shard epoch promised.
+        commit: The highest lsn known here to be committed.
+    """
+
+    shard: ShardId
+    lsn: int
+    chain: bytes
+    promised: int
+    commit: int
+
+
+@dataclass(slots=True, frozen=True)
+class RoomRecord:
+    """A room as the disk knows it.
+
+    Attributes:
+        generation: Raised when a room is reset; part of the stream epoch. 1 for a room that was never written.
+        sequence: The last visible entry's sequence.
+        meta_n: The count of META entries.
+        ts: The last entry's timestamp in milliseconds.
+        floor: Entries up to this sequence are no longer on this disk.
+    """
+
+    room: RoomId
+    generation: int = 1
+    sequence: int = 0
+    meta_n: int = 0
+    ts: int = 0
+    floor: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class KnownKey:
+    """Where a client's message was first written.
+
+    Attributes:
+        key: See `ids.dedupe_key`.
+        sequence: The entry's sequence in its room.
+        fingerprint: Of its data; see `fingerprint`.
+    """
+
+    key: bytes
+    sequence: int
+    fingerprint: bytes
+
+
+class Refusal(Enum):
+    """Why a submit was refused; definite: it is not in the log and won't be."""
+
+    CONFLICT = "another message was sent under this id"
+    BAD_ID = "the message id is too long"
+
+
+class Away(Enum):
+    """Why the outcome is unknown or a read can't be answered now; the same request may be tried again."""
+
+    STORAGE_FULL = "the disk is full"
+    STORAGE_FAULT = "the log has halted"
+    OVERLOADED = "too much is waiting for the disk"
+    CLOSING = "the node is shutting down"
+
+
+@dataclass(slots=True, frozen=True)
+class Duplicate:
+    """The message was accepted before; `sequence` is where."""
+
+    sequence: int
+
+
+class Submit:
+    """A message that an edge wants in a room.
+
+    Attributes:
+        room: Where.
+        kind: An `entry.Kind`.
+        sender: `ids.sender_id` of the author.
+        cmid: The client's id of the message; empty: not deduplicated.
+        data: Canonical bytes of what the client gave; a retry must give the same.
+        info: What the edge adds about the author; a retry may differ.
+        done: Called once with the outcome, on the driver's task, in the order of commits.
+    """
+
+    __slots__ = ("cmid", "data", "done", "info", "kind", "room", "sender")
+
+    def __init__(  # noqa: PLR0913 - one value per field of an entry that the edge gives
+        self, room: RoomId, kind: int, sender: bytes, cmid: str, data: bytes, info: bytes,
+        done: Callable[[Outcome], None],
+    ) -> None:  # fmt: skip
+        self.room, self.kind, self.sender, self.cmid, self.data, self.info, self.done = (
+            room, kind, sender, cmid, data, info, done,
+        )  # fmt: skip
+
+
+Outcome = Entry | Duplicate | Refusal | Away
+
+
+@dataclass(slots=True, frozen=True)
+class History:
+    """A read of a room's visible entries.
+
+    Attributes:
+        since: Exclusive start; None: from the end (reverse) or from the floor.
+        limit: At most so many entries, >= 1.
+        reverse: Newest first; then `since` is where to begin going back, exclusive.
+        max_bytes: Stop before the sum of their canonical bytes passes this (at least one is given).
+    """
+
+    room: RoomId
+    since: int | None
+    limit: int
+    reverse: bool
+    max_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class Recovered:
+    """What a log holds when it is opened."""
+
+    shards: Mapping[ShardId, ShardTail]
+    configurations: Mapping[ShardId, Configuration]
+    unfiled: tuple[Entry, ...]
