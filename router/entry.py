@@ -14,15 +14,18 @@ empty) still verifies, and nobody can guess what it said from the hash that stay
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from router.errors import CorruptEntry
 from router.ids import RoomId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SALT_BYTES: Final = 16
 HASH_BYTES: Final = 16
@@ -85,31 +88,41 @@ class Entry:
         info: What the edge added about the sender (JSON).
         chain: Hash over this entry and all before it in the shard.
         wire: The canonical bytes.
-        origin: Who waits for the outcome on this node; not part of the entry.
+        key: `ids.dedupe_key` of a client's message where it is known already, else empty; not part of the entry.
+        origin: Who waits for the outcome on this node, called with the entry; not part of the entry.
     """
 
     __slots__ = (
-        "chain", "cmid", "data", "epoch", "info", "kind", "lsn", "meta_n", "origin", "room", "salt", "sender", "sequence",
+        "chain", "cmid", "data", "epoch", "info", "key", "kind", "lsn", "meta_n", "origin", "room", "salt", "sender", "sequence",
         "shard", "ts", "wire",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - the fields of an entry; made in two places only
+    def __init__(  # noqa: PLR0913, PLR0917 - the fields of an entry; made in two places only
         self, shard: int, lsn: int, epoch: int, room: RoomId, sequence: int, meta_n: int, kind: int,
-        sender: bytes, cmid: str, ts: int, salt: bytes, data: bytes, info: bytes, previous: bytes, origin: object = None,
+        sender: bytes, cmid: str, ts: int, salt: bytes, data: bytes, info: bytes, previous: bytes,
+        key: bytes = b"", origin: Callable[[Any], None] | None = None,
     ) -> None:  # fmt: skip
         body = _DATA.pack(len(data)) + data + info
         body_hash = blake2b(body, digest_size=HASH_BYTES, salt=salt).digest()
         header = _encode_header(
             (shard, lsn, epoch, room[0], room[1], sequence, meta_n, kind, sender, cmid, ts, body_hash)
         )
-        self.shard, self.lsn, self.epoch, self.room, self.sequence, self.meta_n = shard, lsn, epoch, room, sequence, meta_n
+        self.shard, self.lsn, self.epoch, self.room, self.sequence, self.meta_n = (
+            shard,
+            lsn,
+            epoch,
+            room,
+            sequence,
+            meta_n,
+        )
         self.kind, self.sender, self.cmid, self.ts, self.salt, self.data, self.info = (
             kind, sender, cmid, ts, salt, data, info,
         )  # fmt: skip
         self.chain = blake2b(previous + header, digest_size=HASH_BYTES).digest()
         self.wire = _HEAD.pack(3 + len(header) + len(salt) + len(body), len(header), len(salt)) + header + salt + body
-        self.origin = origin
+        self.key, self.origin = key, origin
 
+    @override
     def __repr__(self) -> str:
         return f"<Entry {self.shard}/{self.lsn} {self.room.channel}#{self.sequence} {Kind(self.kind).name}>"
 
@@ -157,7 +170,7 @@ def decode(wire: bytes, previous: bytes | None) -> Entry:
         raise CorruptEntry(f"the body of entry {header.shard}/{header.lsn} is shorter than its data")
     entry.data, entry.info = body[4:size], body[size:]
     entry.chain = b"" if previous is None else blake2b(previous + header_bytes, digest_size=HASH_BYTES).digest()
-    entry.wire, entry.origin = wire, None
+    entry.wire, entry.key, entry.origin = wire, b"", None
     return entry
 
 

@@ -50,12 +50,6 @@ def stream_epoch(birth: str, generation: int) -> str:
     return f"{birth}.{generation}"
 
 
-def shard_of(room: RoomId, shards: int) -> ShardId:
-    """The shard of a room in the only group of a single-region cluster, 0 <= shard < shards."""
-    name = f"{room.site}\0{room.channel}".encode()
-    return int.from_bytes(blake2b(name, digest_size=8).digest(), "big") % shards
-
-
 def sender_id(site: str, user: str, key: bytes) -> bytes:
     """The pseudonym under which a user's entries stand in the log (it survives the erasure of bodies)."""
     return blake2b(f"{site}\0{user}".encode(), digest_size=SENDER_BYTES, key=key).digest()

@@ -1,0 +1,517 @@
+"""Composes the cores of a node: requests and the disk's answers go in, effects for the driver come out.  Sans-I/O.
+
+Life of a shard on its primary: idle -> claiming (compare-and-set of a higher epoch) -> taking over (the promise and
+the EPOCH entry go to disk) -> serving. Life of a room: unknown -> loading -> in memory. Requests for what is not ready
+yet wait here, in order, at most `max_waiting` of them.
+
+The order of effects binds: the batch must be durable before `persisted` is told of its ticket, and nothing is
+acknowledged or published before it comes out in `Effects.committed`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from router.entry import SALT_BYTES, Entry, Kind
+from router.errors import BrokenInvariant
+from router.events import (
+    Away,
+    Batch,
+    Configuration,
+    Duplicate,
+    KnownKey,
+    Outcome,
+    Recovered,
+    Refusal,
+    RoomRecord,
+    Submit,
+    fingerprint,
+)
+from router.ids import MemberId, RoomId, ShardId, dedupe_key, stream_epoch
+from router.keyfilter import KeyFilter, key_number
+from router.placement import shard_of
+from router.replica import Replica
+from router.room import RoomCache, RoomState
+from router.sequencer import Sequencer
+
+SALTS_AT_ONCE = 1024  # one system call for the salts of so many entries
+MAX_CMID = 64  # characters; a UUID has 36
+
+Opened = Callable[[RoomState | Away], None]
+
+
+@dataclass(slots=True, frozen=True)
+class ClusterOptions:
+    """What the cores need to know of the configuration.
+
+    Attributes:
+        shards: S; fixed when the cluster was born.
+        min_sync: Members that must hold an entry before it is committed.
+        cache_bytes: Bound of the newest entries kept in memory.
+        cache_rooms: Rooms without members that are kept in memory.
+        dedupe_capacity: Keys for which the filter of known message ids is made.
+        max_waiting: Requests that may wait for a shard, a room, a key or the disk; more are answered OVERLOADED.
+    """
+
+    shards: int = 128
+    min_sync: int = 1
+    cache_bytes: int = 64 << 20
+    cache_rooms: int = 10_000
+    dedupe_capacity: int = 4_000_000
+    max_waiting: int = 100_000
+
+
+@dataclass(slots=True, frozen=True)
+class Claim:
+    """Effect: compare-and-set this row; the register's answer goes to `Cluster.claimed`."""
+
+    expected_version: int
+    new: Configuration
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the driver performs, in the order of the fields.
+
+    Attributes:
+        batch: Goes to disk; None: nothing to write.
+        claims: Go to the register.
+        load: Rooms to be read from disk, answered by `Cluster.loaded`.
+        find: Dedupe keys to be looked up on disk, answered by `Cluster.found`.
+        committed: Entries to be answered (`entry.origin`), published and filed, in this order.
+        outcomes: Submits that have an outcome without a new entry.
+        opened: Rooms that were asked for and are ready, or the reason why they are not.
+    """
+
+    batch: Batch | None = None
+    claims: list[Claim] = field(default_factory=list)
+    load: list[RoomId] = field(default_factory=list)
+    find: list[bytes] = field(default_factory=list)
+    committed: list[Entry] = field(default_factory=list)
+    outcomes: list[tuple[Callable[[Outcome], None], Outcome]] = field(default_factory=list)
+    opened: list[tuple[Opened, RoomState | Away]] = field(default_factory=list)
+
+
+class Phase(Enum):
+    """Where a shard is on its way to serve."""
+
+    IDLE = "idle"
+    CLAIMING = "claiming"
+    TAKING_OVER = "taking over"
+    SERVING = "serving"
+
+
+class _Shard:
+    __slots__ = ("inherited", "phase", "replica", "sequencer", "waiting")
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.phase = Phase.IDLE
+        self.sequencer: Sequencer | None = None
+        self.inherited: list[Entry] = []
+        self.waiting: list[RoomId] = []  # rooms whose requests wait for this shard
+
+
+class _Waiting:
+    """Requests for a room that can't be served yet, in order."""
+
+    __slots__ = ("key", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[Submit | Opened] = deque()
+        self.key: bytes | None = None  # the key that the first submit waits for
+
+
+@dataclass(slots=True, frozen=True)
+class ClusterStatistics:
+    """A moment of the cores."""
+
+    rooms: int
+    cached_bytes: int
+    shards_serving: int
+    waiting: int
+    uncommitted: int
+    recent_keys: int
+
+
+class Cluster:
+    """The cores of one node.
+
+    Args:
+        me: This member.
+        birth: The cluster's birth id; part of every stream epoch.
+        options: Bounds.
+        recovered: What the log held when it was opened.
+        random_bytes: Gives so many unpredictable bytes.
+    """
+
+    def __init__(
+        self, me: MemberId, birth: str, options: ClusterOptions, recovered: Recovered,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        self.me, self.birth, self.options = me, birth, options
+        self.rooms = RoomCache(options.cache_bytes, options.cache_rooms)
+        self._random_bytes = random_bytes
+        self._salts, self._salt_at = b"", 0
+        self._configurations = dict(recovered.configurations)
+        self._shards: dict[ShardId, _Shard] = {
+            shard: _Shard(Replica(shard, tail)) for shard, tail in recovered.shards.items()
+        }
+        self._filter: KeyFilter | None = None
+        self._recent: dict[bytes, Entry] = {}  # keys that the disk's table may not have yet
+        self._repeats: dict[bytes, list[Submit]] = {}  # duplicates of entries that aren't committed yet
+        self._waiting: dict[RoomId, _Waiting] = {}
+        self._waiting_count = 0
+        self._loading: dict[RoomId, int] = {}  # to the highest sequence that was filed meanwhile
+        self._unfiled: dict[RoomId, list[Entry]] = {}  # of rooms not in memory, found in the log at the start
+        self._ticket = 0
+        self._in_flight: dict[int, list[tuple[_Shard, int]]] = {}
+        self._effects = Effects()
+        self._touched: dict[ShardId, _Shard] = {}
+        self._away: Away | None = None
+        self._now_ms = 0
+        for entry in recovered.unfiled:
+            self._inherit(entry)
+
+    # -- requests of the edge ------------------------------------------------------------------------------------
+
+    def submit(self, submit: Submit, now_ms: int) -> None:
+        """Take a message for a room; its outcome comes in effects, now or later."""
+        self._now_ms = now_ms
+        state = self.rooms.get(submit.room)
+        if state is None or self._waiting or self._away is not None:
+            if self._away is not None:
+                self._effects.outcomes.append((submit.done, self._away))
+                return
+            if state is None or submit.room in self._waiting:
+                self._wait(submit.room, submit, submit.done)
+                return
+        self._accept(state, submit)
+
+    def open(self, room: RoomId, done: Opened, now_ms: int) -> None:
+        """Ask for a room; `done` is called at once when it is in memory, else it comes in effects."""
+        self._now_ms = now_ms
+        state = self.rooms.get(room)
+        if state is not None and room not in self._waiting:
+            done(state)
+        else:
+            self._wait(room, done, done)
+
+    def epoch_of(self, state: RoomState) -> str:
+        """The stream epoch that clients see."""
+        return stream_epoch(self.birth, state.generation)
+
+    # -- answers of the disk -------------------------------------------------------------------------------------
+
+    def persisted(self, ticket: int) -> None:
+        """Every batch up to `ticket` is durable."""
+        me = self.me
+        committed = self._effects.committed
+        in_flight = self._in_flight
+        for done in [t for t in in_flight if t <= ticket]:
+            for shard, lsn in in_flight.pop(done):
+                shard.replica.persisted(lsn)
+                sequencer = shard.sequencer
+                if sequencer is None:
+                    continue
+                entries = sequencer.acknowledge(me, lsn)
+                if entries:
+                    shard.replica.committed(sequencer.commit)
+                    self._commit(entries)
+                    committed += entries
+                if shard.phase is Phase.TAKING_OVER and sequencer.serving:
+                    self._serve(shard)
+        self.rooms.shrink()
+
+    def claimed(self, shard_id: ShardId, current: Configuration | None, now_ms: int) -> None:
+        """The register's row of a shard after a claim; it is ours if it names us as primary of a new epoch."""
+        self._now_ms = now_ms
+        shard = self._shards[shard_id]
+        if current is not None:
+            self._configurations[shard_id] = current
+        if current is None or current.primary != self.me or current.epoch <= shard.replica.promised:
+            self._claim(shard_id, shard)  # from what the register really says
+            return
+        batch = self._batch()
+        batch.promises.append(shard.replica.promise(current.epoch))
+        inherited, shard.inherited = shard.inherited, []
+        shard.sequencer = Sequencer(current, shard.replica.tail(), inherited, self.options.min_sync)
+        shard.phase = Phase.TAKING_OVER
+        entry = shard.sequencer.begin(self._now_ms, self._salt())
+        shard.replica.append(entry)
+        batch.entries.append(entry)
+        self._touched[shard_id] = shard
+
+    def loaded(self, record: RoomRecord, now_ms: int) -> None:
+        """The disk's record of a room."""
+        self._now_ms = now_ms
+        filed = self._loading.pop(record.room, 0)
+        state = RoomState(shard_of(record.room, self.options.shards), record)
+        self.rooms.add(state)
+        for entry in self._unfiled.pop(record.room, ()):
+            state.ts = max(state.ts, entry.ts)
+            state.meta_n = max(state.meta_n, entry.meta_n)
+            if entry.kind <= Kind.SYSTEM and entry.sequence > state.committed:
+                state.sequence = entry.sequence
+                self.rooms.extend(state, entry)
+        state.filed = max(state.filed, filed)
+        self._resume(record.room)
+
+    def found(self, asked: Sequence[bytes], known: Sequence[KnownKey], now_ms: int) -> None:
+        """What the disk knows of keys that were looked up."""
+        self._now_ms = now_ms
+        answers = {k.key: k for k in known}
+        keys = set(asked)
+        for room in [r for r, w in self._waiting.items() if w.key in keys]:
+            waiting = self._waiting[room]
+            submit = waiting.queue.popleft()
+            self._waiting_count -= 1
+            key, waiting.key = waiting.key, None
+            state = self.rooms.get(room)
+            if (
+                state is None or not isinstance(submit, Submit) or key is None
+            ):  # can't be: a waiting room is not evicted
+                continue
+            first = answers.get(key)
+            if first is not None:
+                same = first.fingerprint == fingerprint(submit.data)
+                self._effects.outcomes.append((submit.done, Duplicate(first.sequence) if same else Refusal.CONFLICT))
+            elif (repeated := self._recent.get(key)) is not None:
+                self._repeat(submit, repeated, key)
+            else:
+                self._append(state, submit, key)
+            self._resume(room)
+
+    def filed(self, entries: Sequence[Entry]) -> None:
+        """These entries can now be read from the disk's tables, and their keys found there."""
+        recent, rooms = self._recent, self.rooms
+        for entry in entries:
+            if entry.key:
+                recent.pop(entry.key, None)
+            if entry.kind <= Kind.SYSTEM:
+                state = rooms.get(entry.room)
+                if state is not None:
+                    state.filed = entry.sequence
+                elif entry.room in self._loading:  # the record under way may be of before
+                    self._loading[entry.room] = entry.sequence
+                else:
+                    self._unfiled.pop(entry.room, None)
+        rooms.shrink()
+
+    def know_keys(self, keys: KeyFilter) -> None:
+        """From now on `keys` says which message ids may be on disk; until then every one is looked up there."""
+        for key in self._recent:
+            keys.add(key_number(key))
+        self._filter = keys
+
+    def halt(self, why: Away) -> None:
+        """The log has halted: whatever waits is answered, and so is everything that comes."""
+        self._away = why
+        outcomes, opened = self._effects.outcomes, self._effects.opened
+        for waiting in self._waiting.values():
+            for request in waiting.queue:
+                if isinstance(request, Submit):
+                    outcomes.append((request.done, why))
+                else:
+                    opened.append((request, why))
+        for submits in self._repeats.values():
+            outcomes.extend((submit.done, why) for submit in submits)
+        self._waiting.clear()
+        self._repeats.clear()
+        self._waiting_count = 0
+
+    # -- for the driver ------------------------------------------------------------------------------------------
+
+    def start(self, now_ms: int) -> None:
+        """Take over the shards whose logs end in entries not known to be committed, so that they get committed."""
+        self._now_ms = now_ms
+        for shard_id, shard in self._shards.items():
+            if shard.inherited:
+                self._claim(shard_id, shard)
+
+    def refuse(self, why: Away | None) -> None:
+        """Answer every submit with `why` from now on; None: take them again."""
+        self._away = why
+
+    def effects(self) -> Effects | None:
+        """What there is to do since the last call; None when nothing is."""
+        effects = self._effects
+        touched = self._touched
+        batch = effects.batch
+        if batch is not None:
+            self._ticket += 1
+            batch.ticket = self._ticket
+            self._in_flight[batch.ticket] = [(shard, shard.replica.lsn) for shard in touched.values()]
+            batch.commits = {shard_id: shard.replica.commit for shard_id, shard in touched.items()}
+            self._touched = {}
+        elif not (
+            effects.committed or effects.outcomes or effects.opened or effects.load or effects.find or effects.claims
+        ):
+            return None
+        self._effects = Effects()
+        return effects
+
+    def statistics(self) -> ClusterStatistics:
+        """Counts of this moment."""
+        return ClusterStatistics(
+            rooms=len(self.rooms),
+            cached_bytes=self.rooms.bytes,
+            shards_serving=sum(shard.phase is Phase.SERVING for shard in self._shards.values()),
+            waiting=self._waiting_count,
+            uncommitted=sum(s.replica.lsn - s.replica.commit for s in self._shards.values()),
+            recent_keys=len(self._recent),
+        )
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _inherit(self, entry: Entry) -> None:
+        shard = self._shards[entry.shard]
+        if entry.lsn > shard.replica.commit:
+            shard.inherited.append(entry)
+        if entry.cmid:
+            entry.key = dedupe_key(entry.room, entry.sender, entry.cmid)
+            self._recent[entry.key] = entry
+        if entry.kind != Kind.EPOCH:
+            self._unfiled.setdefault(entry.room, []).append(entry)
+
+    def _accept(self, state: RoomState, submit: Submit) -> None:
+        if not submit.cmid:
+            self._append(state, submit, b"")
+            return
+        key = dedupe_key(submit.room, submit.sender, submit.cmid)
+        known = self._recent.get(key)
+        if known is not None:
+            self._repeat(submit, known, key)
+        elif len(submit.cmid) > MAX_CMID:
+            self._effects.outcomes.append((submit.done, Refusal.BAD_ID))
+        elif self._filter is not None and self._filter.add_new(key_number(key)):
+            self._append(state, submit, key)
+        else:
+            waiting = self._waiting[submit.room] = self._waiting.get(submit.room) or _Waiting()
+            waiting.key = key
+            waiting.queue.appendleft(submit)
+            self._waiting_count += 1
+            self._effects.find.append(key)
+
+    def _append(self, state: RoomState, submit: Submit, key: bytes) -> None:
+        shard = self._shards[state.shard]
+        sequencer = shard.sequencer
+        if sequencer is None:
+            raise BrokenInvariant(f"{state.room} is in memory, its shard {state.shard} has no primary here")
+        at = self._salt_at
+        if at == len(self._salts):
+            self._salts, at = self._random_bytes(SALT_BYTES * SALTS_AT_ONCE), 0
+        self._salt_at = at + SALT_BYTES
+        entry = sequencer.append(
+            state, submit.kind, submit.sender, submit.cmid, submit.data, submit.info, self._now_ms,
+            self._salts[at : at + SALT_BYTES], key, submit.done,
+        )  # fmt: skip
+        shard.replica.append(entry)
+        if key:
+            self._recent[key] = entry
+        batch = self._effects.batch
+        if batch is None:
+            batch = self._batch()
+        batch.entries.append(entry)
+        self._touched[state.shard] = shard
+
+    def _repeat(self, submit: Submit, first: Entry, key: bytes) -> None:
+        if first.data != submit.data:
+            self._effects.outcomes.append((submit.done, Refusal.CONFLICT))
+        elif first.lsn > self._shards[first.shard].replica.commit:
+            self._repeats.setdefault(key, []).append(submit)
+        else:
+            self._effects.outcomes.append((submit.done, Duplicate(first.sequence)))
+
+    def _commit(self, entries: list[Entry]) -> None:
+        rooms, repeats = self.rooms, self._repeats
+        for entry in entries:
+            if entry.kind <= Kind.SYSTEM:
+                state = rooms.get(entry.room)
+                if state is not None and entry.sequence > state.committed:
+                    rooms.extend(state, entry)
+            if repeats and entry.key in repeats:
+                outcome = Duplicate(entry.sequence)
+                self._effects.outcomes.extend((submit.done, outcome) for submit in repeats.pop(entry.key))
+
+    def _wait(self, room: RoomId, request: Submit | Opened, done: Callable[[Away], None]) -> None:
+        if self._away is not None:
+            done(self._away)
+            return
+        if self._waiting_count >= self.options.max_waiting:
+            done(Away.OVERLOADED)
+            return
+        waiting = self._waiting.get(room)
+        self._waiting_count += 1
+        if waiting is not None:
+            waiting.queue.append(request)
+            return
+        waiting = self._waiting[room] = _Waiting()
+        waiting.queue.append(request)
+        self._prepare(room)
+
+    def _prepare(self, room: RoomId) -> None:
+        shard_id = shard_of(room, self.options.shards)
+        shard = self._shards.get(shard_id)
+        if shard is None:
+            shard = self._shards[shard_id] = _Shard(Replica(shard_id, None))
+        if shard.phase is Phase.SERVING:
+            self._load(room)
+            return
+        shard.waiting.append(room)
+        if shard.phase is Phase.IDLE:
+            self._claim(shard_id, shard)
+
+    def _claim(self, shard_id: ShardId, shard: _Shard) -> None:
+        row = self._configurations.get(shard_id)
+        version, epoch = (row.version, row.epoch) if row else (0, 0)
+        epoch = max(epoch, shard.replica.promised) + 1
+        shard.phase = Phase.CLAIMING
+        new = Configuration(shard_id, version + 1, epoch, self.me, (self.me,))
+        self._effects.claims.append(Claim(version, new))
+
+    def _serve(self, shard: _Shard) -> None:
+        shard.phase = Phase.SERVING
+        rooms, shard.waiting = shard.waiting, []
+        for room in rooms:
+            self._load(room)
+
+    def _load(self, room: RoomId) -> None:
+        if self.rooms.get(room) is not None:
+            self._resume(room)
+        elif room not in self._loading:
+            self._loading[room] = 0
+            self._effects.load.append(room)
+
+    def _resume(self, room: RoomId) -> None:
+        """Serve what waits for a room until something has to wait again."""
+        waiting = self._waiting.pop(room, None)
+        if waiting is None:
+            return
+        state = self.rooms.get(room)
+        if state is None:
+            raise BrokenInvariant(f"{room} is to be served and is not in memory")
+        queue = waiting.queue
+        while queue:
+            request = queue.popleft()
+            self._waiting_count -= 1
+            if not isinstance(request, Submit):
+                self._effects.opened.append((request, state))
+                continue
+            self._accept(state, request)
+            again = self._waiting.get(room)
+            if again is not None:  # it waits for a key, and all behind it wait for it
+                again.queue.extend(queue)
+                return
+
+    def _batch(self) -> Batch:
+        batch = self._effects.batch
+        if batch is None:
+            batch = self._effects.batch = Batch(0)
+        return batch
+
+    def _salt(self) -> bytes:
+        return self._random_bytes(SALT_BYTES)

@@ -1,0 +1,120 @@
+"""A room in memory: its head, and its newest entries.  Sans-I/O."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from router.sequencer import RoomHead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from router.entry import Entry
+    from router.events import RoomRecord
+    from router.ids import RoomId, ShardId
+
+ENTRY_OVERHEAD: Final = 640  # bytes that an entry's object, its fields and its place in the cache cost beside its wire
+
+
+class RoomState(RoomHead):
+    """The end of a room and its newest committed, visible entries.
+
+    Attributes:
+        shard: Where it lives.
+        committed: Sequence of the newest committed visible entry: the room's head as everybody sees it.
+        floor: Entries up to this sequence are no longer on this disk.
+        filed: Entries up to this sequence can be read from the disk, and so may leave the cache.
+        entries: The newest committed visible entries, dense, ending at `committed`; never without one above `filed`.
+        pins: How many subscriptions and reads keep it in memory.
+    """
+
+    __slots__ = ("committed", "entries", "filed", "floor", "pins", "shard", "size")
+
+    def __init__(self, shard: ShardId, record: RoomRecord) -> None:
+        super().__init__(record.room, record.generation, record.sequence, record.meta_n, record.ts)
+        self.shard = shard
+        self.committed = self.filed = record.sequence
+        self.floor = record.floor
+        self.entries: deque[Entry] = deque()
+        self.size = 0
+        self.pins = 0
+
+    @property
+    def cached_from(self) -> int:
+        """The lowest sequence in memory; `committed` + 1 when there is none."""
+        return self.committed - len(self.entries) + 1
+
+    def after(self, sequence: int, limit: int) -> Iterator[Entry]:
+        """Cached entries above `sequence`, oldest first; `sequence` + 1 must not lie below `cached_from`."""
+        start = max(0, sequence + 1 - self.cached_from)
+        return islice(self.entries, start, start + limit)
+
+    def before(self, sequence: int, limit: int) -> list[Entry]:
+        """Cached entries below `sequence`, newest first."""
+        skip = max(0, self.committed + 1 - sequence)
+        return list(islice(reversed(self.entries), skip, skip + limit))
+
+
+class RoomCache:
+    """Rooms in memory, bounded by the bytes of their entries and by their number.
+
+    What is not on disk yet in readable form, and rooms that are pinned, stay whatever the bounds say; the log bounds
+    the first, the limit of connections the second.
+
+    Args:
+        max_bytes: Of cached entries, their objects included.
+        max_rooms: That are kept without anybody in them.
+    """
+
+    __slots__ = ("_rooms", "bytes", "max_bytes", "max_rooms")
+
+    def __init__(self, max_bytes: int, max_rooms: int) -> None:
+        self._rooms: OrderedDict[RoomId, RoomState] = OrderedDict()
+        self.bytes = 0
+        self.max_bytes, self.max_rooms = max_bytes, max_rooms
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def get(self, room: RoomId) -> RoomState | None:
+        """The room, if it is in memory."""
+        return self._rooms.get(room)
+
+    def add(self, state: RoomState) -> None:
+        """Keep a room from now on."""
+        self._rooms[state.room] = state
+
+    def extend(self, state: RoomState, entry: Entry) -> None:
+        """A visible entry was committed: it is the room's newest."""
+        size = len(entry.wire) + ENTRY_OVERHEAD
+        state.entries.append(entry)
+        state.committed = entry.sequence
+        state.size += size
+        self.bytes += size
+        self._rooms.move_to_end(state.room)
+
+    def shrink(self, budget: int = 64) -> None:
+        """Bring the cache back within its bounds, oldest rooms first, looking at most at `budget` of them."""
+        rooms = self._rooms
+        while budget and (self.bytes > self.max_bytes or len(rooms) > self.max_rooms):
+            budget -= 1
+            room, state = next(iter(rooms.items()))
+            self._drop_filed(state)
+            if state.entries or state.pins or state.sequence != state.committed or state.filed < state.committed:
+                rooms.move_to_end(room)
+            elif len(rooms) > self.max_rooms:
+                del rooms[room]
+            else:
+                rooms.move_to_end(room)
+
+    def _drop_filed(self, state: RoomState) -> None:
+        entries, filed = state.entries, state.filed
+        while entries and entries[0].sequence <= filed and self.bytes > self.max_bytes:
+            size = len(entries.popleft().wire) + ENTRY_OVERHEAD
+            state.size -= size
+            self.bytes -= size
+        if not entries:
+            self.bytes -= state.size
+            state.size = 0

@@ -1,0 +1,253 @@
+"""The driver: owns the cores and the log, and performs the cores' effects in order.
+
+It runs on the task that calls it (the hub's) and never blocks: the log has threads of its own, tells through `notify`
+that it has answers, and `drain` fetches them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from router.cluster import Claim, Cluster, ClusterOptions, Opened
+from router.completions import (
+    CasDone,
+    Filed,
+    Halted,
+    HistoryRead,
+    KeysFound,
+    KeysScanned,
+    Persisted,
+    RoomLoaded,
+)
+from router.errors import StorageFault
+from router.events import Away, Configuration, History, Submit
+from router.ids import MemberId, RoomId, sender_id
+from router.keyfilter import KeyFilter
+
+if TYPE_CHECKING:
+    from router.entry import Entry
+    from router.log import Log
+    from router.room import RoomState
+
+SCAN_KEYS: Final = 20_000  # known message ids fetched at once while the filter fills after a start
+MAX_PAGE: Final = 500  # entries of one read from disk; short reads keep the WAL short
+
+
+class Edge(Protocol):
+    """The gateway, as the router sees it."""
+
+    def committed(self, entries: Sequence[Entry]) -> None:
+        """Entries are durable: answer who waits (`entry.origin`), hand them to the members, in this order."""
+
+    def persisted(self, done: Persisted) -> None:
+        """A group commit took place: for the metrics."""
+
+    def halted(self, fault: StorageFault) -> None:
+        """The log has halted; every submit is refused from now on."""
+
+
+@dataclass(slots=True, frozen=True)
+class Page:
+    """Part of a room's history.
+
+    Attributes:
+        entries: Visible entries, dense; oldest first, or newest first if the read was reverse.
+        floor: Entries up to this sequence are no longer on this disk.
+        head: The room's newest committed sequence at the moment of the answer.
+    """
+
+    entries: Sequence[Entry]
+    floor: int
+    head: int
+
+
+Read = Callable[[Page | Away], None]
+
+
+class Router:
+    """Order and durability for the rooms of one node.
+
+    Args:
+        log: Opened; closed by whoever opened it.
+        node: This node's id.
+        options: Bounds of the cores.
+        edge: Told of what was committed.
+    """
+
+    def __init__(self, log: Log, node: str, options: ClusterOptions, edge: Edge) -> None:
+        self.log = log
+        self._edge = edge
+        self.fault: StorageFault | None = None
+        me = MemberId(node, log.meta.disk_id)
+        self.cluster = Cluster(me, log.meta.birth, options, log.recovered, os.urandom)
+        self._keys = KeyFilter(options.dedupe_capacity)
+        self._full = False
+        self._closing = False
+        self._now_ms = time.time_ns() // 1_000_000
+        log.scan_keys(-1, SCAN_KEYS, None)
+        self.cluster.start(self._now_ms)
+        self.turn()
+
+    # -- the edge's requests -------------------------------------------------------------------------------------
+
+    def sender(self, site: str, user: str) -> bytes:
+        """The pseudonym of a user in the log."""
+        return sender_id(site, user, self.log.meta.pseudonym_key)
+
+    def submit(self, submit: Submit) -> None:
+        """Take a message; its outcome is given to `submit.done`, now or in a later turn."""
+        self.cluster.submit(submit, self._now_ms)
+
+    def open_room(self, room: RoomId, done: Opened) -> None:
+        """Ask for a room; `done` is called at once when it is in memory."""
+        self.cluster.open(room, done, self._now_ms)
+
+    def history(self, state: RoomState, read: History, done: Read) -> None:
+        """Read a room's entries: from memory where it holds them, else from the disk and then memory."""
+        if read.reverse:
+            self._read_back(state, read, done)
+        else:
+            self._read_on(state, read, done)
+
+    # -- the driver's turns --------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Perform what the cores want done; called at the end of each turn of the hub."""
+        self._now_ms = time.time_ns() // 1_000_000
+        cluster, log = self.cluster, self.log
+        self._watch_space()
+        while (effects := cluster.effects()) is not None:
+            if effects.batch is not None:
+                log.append(effects.batch)
+            for claim in effects.claims:
+                log.cas(claim.expected_version, claim.new, claim)
+            for room in effects.load:
+                log.load_room(room, None)
+            if effects.find:
+                log.find_keys(effects.find, effects.find)
+            for done, outcome in effects.outcomes:
+                done(outcome)
+            for opened, state in effects.opened:
+                opened(state)
+            if effects.committed:
+                self._edge.committed(effects.committed)
+                log.committed(effects.committed)
+
+    def drain(self) -> None:
+        """Take the log's answers; called when it has notified."""
+        completions = self.log.completions
+        while completions:
+            self._complete(completions.popleft())
+        self.turn()
+
+    def close(self) -> None:
+        """Take no more submits: the node is leaving. What was taken is still answered."""
+        self._closing = True
+        self.cluster.refuse(Away.CLOSING)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _complete(self, done: object) -> None:
+        match done:
+            case Persisted():
+                self.cluster.persisted(done.ticket)
+                self._edge.persisted(done)
+            case Filed():
+                self.cluster.filed(done.entries)
+            case HistoryRead():
+                done.token(done.result)
+            case RoomLoaded():
+                self.cluster.loaded(done.record, self._now_ms)
+            case KeysFound():
+                self.cluster.found(done.token, done.known, self._now_ms)
+            case KeysScanned():
+                self._scanned(done)
+            case CasDone():
+                self._claimed(done.token, done.current)
+            case Halted():
+                self._halt(done.fault)
+            case _:
+                raise TypeError(f"the log answered with {done!r}")
+
+    def _claimed(self, claim: Claim, current: Configuration | None) -> None:
+        self.cluster.claimed(claim.new.shard, current, self._now_ms)
+
+    def _scanned(self, done: KeysScanned) -> None:
+        for number in done.numbers:
+            self._keys.add(number)
+        if len(done.numbers) < SCAN_KEYS:
+            self.cluster.know_keys(self._keys)
+        else:
+            self.log.scan_keys(done.numbers[-1], SCAN_KEYS, None)
+
+    def _watch_space(self) -> None:
+        full = self.log.full
+        if full != self._full and self.fault is None and not self._closing:
+            self._full = full
+            self.cluster.refuse(Away.STORAGE_FULL if full else None)
+
+    def _halt(self, fault: StorageFault) -> None:
+        if self.fault is None:
+            self.fault = fault
+            self.cluster.halt(Away.STORAGE_FULL if fault.reason == "full" else Away.STORAGE_FAULT)
+            self._edge.halted(fault)
+
+    def _read_on(self, state: RoomState, read: History, done: Read) -> None:
+        since = state.floor if read.since is None else max(read.since, state.floor)
+        if since + 1 >= state.cached_from:
+            entries = _within(state.after(since, read.limit), read.max_bytes)
+            done(Page(entries, state.floor, state.committed))
+            return
+        limit = min(read.limit, MAX_PAGE)
+        state.pins += 1
+
+        def finish(result: list[Entry] | StorageFault) -> None:
+            state.pins -= 1
+            if isinstance(result, StorageFault):
+                done(Away.STORAGE_FAULT)
+                return
+            entries = result
+            last = entries[-1].sequence if entries else since
+            if len(entries) < limit and last + 1 >= state.cached_from:
+                entries = _within([*entries, *state.after(last, limit - len(entries))], read.max_bytes)
+            done(Page(entries, state.floor, state.committed))
+
+        self.log.history(History(state.room, since, limit, reverse=False, max_bytes=read.max_bytes), finish)
+
+    def _read_back(self, state: RoomState, read: History, done: Read) -> None:
+        before = state.committed + 1 if read.since is None else min(read.since, state.committed + 1)
+        cached = _within(state.before(before, read.limit), read.max_bytes)
+        lowest = cached[-1].sequence if cached else before
+        missing = min(read.limit - len(cached), MAX_PAGE)
+        if missing <= 0 or lowest - 1 <= state.floor or lowest > state.cached_from:
+            done(Page(cached, state.floor, state.committed))
+            return
+        left = read.max_bytes - sum(len(entry.wire) for entry in cached)
+        if cached and left <= 0:
+            done(Page(cached, state.floor, state.committed))
+            return
+        state.pins += 1
+
+        def finish(result: list[Entry] | StorageFault) -> None:
+            state.pins -= 1
+            if isinstance(result, StorageFault):
+                done(Away.STORAGE_FAULT)
+                return
+            done(Page([*cached, *result], state.floor, state.committed))
+
+        self.log.history(History(state.room, lowest, missing, reverse=True, max_bytes=left), finish)
+
+
+def _within(entries: Iterable[Entry], max_bytes: int) -> list[Entry]:
+    """The first entries whose canonical bytes stay within `max_bytes` in sum; at least one, if there is one."""
+    taken: list[Entry] = []
+    for entry in entries:
+        max_bytes -= len(entry.wire)
+        if max_bytes < 0 and taken:
+            break
+        taken.append(entry)
+    return taken
