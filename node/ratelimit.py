@@ -1,0 +1,82 @@
+"""Token buckets.  Sans-I/O."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from edge_config.limits import Rates
+    from router.ids import RoomId
+
+K = TypeVar("K")
+MOST_KEPT: Final = 20_000  # buckets of users and rooms each; beyond it the longest unused go, which errs on mildness
+
+
+class Bucket:
+    """Admits `rate` things a second on average, `burst` at once.
+
+    Args:
+        rate: Tokens per second, > 0.
+        burst: Tokens of a full bucket; at least 1.
+        now: Monotonic seconds.
+    """
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst = rate, max(1.0, burst)
+        self._tokens, self._at = self._burst, now
+
+    def take(self, now: float) -> float:
+        """Take a token: 0.0; or take none: the seconds until there is one."""
+        tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if tokens < 1.0:
+            self._tokens = tokens
+            return (1.0 - tokens) / self._rate
+        self._tokens = tokens - 1.0
+        return 0.0
+
+
+class Throttle:
+    """Rates of publishing that hold across the connections of this node, and slow mode.
+
+    Args:
+        rates: Of the configuration.
+    """
+
+    __slots__ = ("_burst_seconds", "_room_rate", "_rooms", "_slow", "_user_rate", "_users")
+
+    def __init__(self, rates: Rates) -> None:
+        self._user_rate, self._room_rate = rates.user_publishes, rates.room_publishes
+        self._burst_seconds = rates.burst_seconds
+        self._users: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+        self._rooms: OrderedDict[RoomId, Bucket] = OrderedDict()
+        self._slow: OrderedDict[tuple[RoomId, str], Bucket] = OrderedDict()
+
+    def publish(self, room: RoomId, user: str, slow_seconds: int, now: float) -> float:
+        """Whether a user may publish now: 0.0, or the seconds to wait."""
+        if slow_seconds:
+            wait = _bucket(self._slow, (room, user), 1 / slow_seconds, 1.0, now).take(now)
+            if wait:
+                return wait
+        if self._user_rate:
+            burst = self._user_rate * self._burst_seconds
+            wait = _bucket(self._users, (room.site, user), self._user_rate, burst, now).take(now)
+            if wait:
+                return wait
+        if self._room_rate:
+            return _bucket(self._rooms, room, self._room_rate, self._room_rate * self._burst_seconds, now).take(now)
+        return 0.0
+
+
+def _bucket(buckets: OrderedDict[K, Bucket], key: K, rate: float, burst: float, now: float) -> Bucket:
+    bucket = buckets.get(key)
+    if bucket is None:
+        bucket = buckets[key] = Bucket(rate, burst, now)
+        if len(buckets) > MOST_KEPT:
+            buckets.popitem(last=False)
+    else:
+        buckets.move_to_end(key)
+    return bucket

@@ -1,0 +1,230 @@
+"""What a session needs of its surroundings: a way out to the client, and a way in to rooms.
+
+`Transport` is the hub's connection, `Gateway` and `Room` are node/gateway.py and node/rooms.py; tests have fakes. All
+calls are made on the hub's task. A ``done`` callback is called exactly once, on the same task: in the call itself when
+the answer is at hand, else in a later turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from edge_config.kinds import RoomKind
+    from node.counters import Counters
+    from node.protocol import Codec
+    from node.ratelimit import Throttle
+    from router.entry import Entry, Kind
+    from router.events import Away, Outcome
+    from router.ids import RoomId
+
+
+class Transport(Protocol):
+    """A client's way out."""
+
+    @property
+    def remote(self) -> str:
+        """The client's IP address."""
+
+    @property
+    def codec(self) -> Codec:
+        """How this client's commands are read and its replies and pushes written."""
+
+    def send(self, payload: bytes) -> None:
+        """Send one encoded reply or push; payloads leave in the order of calls."""
+
+    def send_ephemeral(self, payload: bytes) -> None:
+        """Send one encoded push that may be dropped when the client is behind."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what is queued, then close with this code and end.
+
+        `Session.closed` follows, in this call or later; a second call does nothing.
+        """
+
+    def pause(self) -> None:
+        """Stop reading this client. What was read already may still be received."""
+
+    def resume(self) -> None:
+        """Go on reading."""
+
+
+class Room(Protocol):
+    """A room as this node follows it.
+
+    A room obtained from the gateway follows its stream for as long as anybody refers to it, member or not: the gateway
+    must not replace it by another object, nor let `offset` fall behind what members were given.
+    """
+
+    @property
+    def id(self) -> RoomId:
+        """Its full name."""
+
+    @property
+    def kind(self) -> RoomKind:
+        """Its options."""
+
+    @property
+    def channel_json(self) -> bytes:
+        """Its channel as a JSON string, quotes included."""
+
+    @property
+    def epoch(self) -> str:
+        """Its stream epoch; never empty."""
+
+    @property
+    def offset(self) -> int:
+        """Sequence of the last entry handed to the members here; 0: the room has none."""
+
+    @property
+    def floor(self) -> int:
+        """Entries up to this sequence are not visible (any more); 0: all are."""
+
+    @property
+    def members(self) -> int:
+        """How many subscriptions are joined on this node."""
+
+    @property
+    def cache(self) -> dict[Any, bytes]:
+        """For codecs: what is encoded once per room."""
+
+
+class Page(NamedTuple):
+    """Part of a room's history.
+
+    Attributes:
+        entries: Committed and visible; without a hole, oldest first, or newest first if the read was reverse.
+        offset: `Room.offset` at the moment of the answer.
+    """
+
+    entries: Sequence[Entry]
+    offset: int
+
+
+class Member(Protocol):
+    """A subscription, as a room sees it: `node.subscription.Subscription`."""
+
+    @property
+    def transport(self) -> Transport:
+        """Where the room's publications go."""
+
+    @property
+    def client(self) -> str:
+        """The connection's client id; unique, the key of presence."""
+
+    @property
+    def user(self) -> str:
+        """The user id; one user may have many clients."""
+
+    @property
+    def info(self) -> bytes:
+        """ClientInfo as JSON, for presence and for join and leave pushes."""
+
+    @property
+    def wants_joins(self) -> bool:
+        """Whether join and leave pushes go to it."""
+
+    def lose(self) -> None:
+        """A hole was found in what it was given: end it with 2500 (or the connection with 3010), to be resumed."""
+
+
+class User(Protocol):
+    """Who is behind a connection: `node.session.Session`, as the gateway counts and finds it."""
+
+    @property
+    def site(self) -> str:
+        """The tenant."""
+
+    @property
+    def user(self) -> str:
+        """The user id; never empty."""
+
+    @property
+    def client(self) -> str:
+        """The connection's client id."""
+
+    def disconnect(self, code: int, reason: str = "") -> None:
+        """Close the connection; `reason` is added to the code's text."""
+
+    def unsubscribe(self, channel: str, code: int, reason: str = "") -> None:
+        """End a subscription with an unsubscribe push; nothing happens if there is none."""
+
+    def push_message(self, data: bytes) -> None:
+        """Push JSON data to this client alone."""
+
+
+class Gateway(Protocol):
+    """The node, as a session sees it."""
+
+    @property
+    def node(self) -> str:
+        """The node's id."""
+
+    @property
+    def version(self) -> str:
+        """The application's version."""
+
+    @property
+    def counters(self) -> Counters:
+        """What is counted here."""
+
+    @property
+    def throttle(self) -> Throttle | None:
+        """Rates of publishing that hold across connections, and slow mode; None: there are none."""
+
+    def open_room(self, room: RoomId, kind: RoomKind, done: Callable[[Room | Away], None]) -> None:
+        """Bring a room into memory."""
+
+    def history(
+        self, room: Room, since: int | None, limit: int, *, reverse: bool, max_bytes: int,
+        done: Callable[[Page | Away], None],
+    ) -> None:  # fmt: skip
+        """Read visible entries of a room.
+
+        Args:
+            room: Which.
+            since: Where to begin, exclusive; None: at the visible floor, or at the end if reverse.
+            limit: At most so many, >= 1; fewer may come although there are more.
+            reverse: Newest first.
+            max_bytes: Stop before the sum of the entries' wires passes this; at least one is given, if there is one.
+            done: Given the page.
+        """
+
+    def submit(
+        self, room: Room, kind: Kind, sender: bytes, cmid: str, data: bytes, info: bytes,
+        done: Callable[[Outcome], None],
+    ) -> None:  # fmt: skip
+        """Have an entry made; submits of one connection to one room are sequenced in the order of calls.
+
+        Args:
+            room: Where.
+            kind: What it does.
+            sender: Of `sender`.
+            cmid: The client's id of it; empty: not deduplicated.
+            data: What the client gave, canonical.
+            info: What the node adds: the user id as JSON in chat rooms, else ClientInfo.
+            done: Given the outcome, when the entry is committed and handed to the members here.
+        """
+
+    def join(self, room: Room, member: Member) -> None:
+        """From now on the member gets what follows `room.offset`; presence and join pushes as the kind says."""
+
+    def leave(self, room: Room, member: Member) -> None:
+        """Undo `join`; nothing happens if the member is not joined."""
+
+    def presence(self, room: Room) -> Mapping[str, bytes]:
+        """ClientInfo as JSON by client id, at most `limits.presence_roster` of them."""
+
+    def presence_stats(self, room: Room) -> tuple[int, int]:
+        """How many clients and how many users are there."""
+
+    def admit(self, user: User) -> str | None:
+        """Register a connected user; a text that says why not if the user has too many connections (3504)."""
+
+    def forget(self, user: User) -> None:
+        """Undo `admit`."""
+
+    def sender(self, site: str, user: str) -> bytes:
+        """The pseudonym of a user in the log."""
