@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from node.counters import Counters
     from node.protocol import Codec
     from node.ratelimit import Throttle
-    from router.entry import Entry, Kind
-    from router.events import Away, Outcome
+    from router.entry import Entry
+    from router.events import Away, History, Submit
     from router.ids import RoomId
 
 
@@ -177,35 +177,17 @@ class Gateway(Protocol):
     def open_room(self, room: RoomId, kind: RoomKind, done: Callable[[Room | Away], None]) -> None:
         """Bring a room into memory."""
 
-    def history(
-        self, room: Room, since: int | None, limit: int, *, reverse: bool, max_bytes: int,
-        done: Callable[[Page | Away], None],
-    ) -> None:  # fmt: skip
-        """Read visible entries of a room.
+    def history(self, room: Room, read: History, done: Callable[[Page | Away], None]) -> None:
+        """Read a room's visible entries; without `since` from the visible floor on, or from the end if reverse.
 
-        Args:
-            room: Which.
-            since: Where to begin, exclusive; None: at the visible floor, or at the end if reverse.
-            limit: At most so many, >= 1; fewer may come although there are more.
-            reverse: Newest first.
-            max_bytes: Stop before the sum of the entries' wires passes this; at least one is given, if there is one.
-            done: Given the page.
+        Fewer than `read.limit` may come although there are more, but at least one if there is one.
         """
 
-    def submit(
-        self, room: Room, kind: Kind, sender: bytes, cmid: str, data: bytes, info: bytes,
-        done: Callable[[Outcome], None],
-    ) -> None:  # fmt: skip
+    def submit(self, room: Room, submit: Submit) -> None:
         """Have an entry made; submits of one connection to one room are sequenced in the order of calls.
 
-        Args:
-            room: Where.
-            kind: What it does.
-            sender: Of `sender`.
-            cmid: The client's id of it; empty: not deduplicated.
-            data: What the client gave, canonical.
-            info: What the node adds: the user id as JSON in chat rooms, else ClientInfo.
-            done: Given the outcome, when the entry is committed and handed to the members here.
+        `submit.done` is given the outcome when the entry is committed and handed to the members here. `submit.info` is
+        the user id as JSON in rooms of schema chat, ClientInfo as JSON in others.
         """
 
     def join(self, room: Room, member: Member) -> None:
