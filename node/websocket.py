@@ -248,9 +248,17 @@ def _count_whole_characters(text: bytes | bytearray, offset: int, *, last: bool)
         _Violation: It is not UTF-8, or will not be, whatever follows.
     """
     try:
-        return utf_8_decode(text, "strict", last)[1]
+        count = utf_8_decode(text, "strict", last)[1]
     except UnicodeDecodeError as error:
-        raise _Violation(_INVALID_PAYLOAD, f"text message is not UTF-8 at byte {offset + error.start}") from None
+        raise _bad_utf8(offset + error.start) from None
+    if text[count : count + 1] == b"\xed" and text[count + 1 : count + 2] >= b"\xa0":
+        # The start of a surrogate, on which CPython's decoder gives its verdict one byte later than it could.
+        raise _bad_utf8(offset + count)
+    return count
+
+
+def _bad_utf8(position: int) -> _Violation:
+    return _Violation(_INVALID_PAYLOAD, f"text message is not UTF-8 at byte {position}")
 
 
 def _read_close(payload: bytes) -> CloseReason:

@@ -1,0 +1,675 @@
+"""Framing: a table with the ideas of Autobahn's groups 1-7 and 10, other implementations as oracles, and fuzzing."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import re
+import sys
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+import wsproto.connection
+import wsproto.events
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets import frames as peer_frames
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.protocol import Protocol, Side, State
+
+from node import websocket
+from node.websocket import (
+    BINARY,
+    CLOSE,
+    FAILED,
+    NO_STATUS,
+    PING,
+    PONG,
+    TEXT,
+    CloseReason,
+    Event,
+    Parser,
+    binary_frame,
+    close_frame,
+    ping_frame,
+    pong_frame,
+    text_frame,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+CONTINUATION = 0
+MASK = b"\x37\xfa\x21\x3d"
+MAX_MESSAGE = 1 << 20
+
+untimed = settings(deadline=None)  # the machine is shared: how long an example takes says nothing
+
+Outcome = list[tuple[int, object]]
+
+
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    final: bool = True,
+    reserved: int = 0,
+    mask: bytes | None = MASK,
+    length: bytes | None = None,
+) -> bytes:
+    """A client's frame; `length` replaces the length as it should be written."""
+    if length is None:
+        size = len(payload)
+        if size < 126:
+            length = bytes([size])
+        elif size < 65536:
+            length = b"\x7e" + size.to_bytes(2, "big")
+        else:
+            length = b"\x7f" + size.to_bytes(8, "big")
+    first = (0x80 if final else 0) | reserved << 4 | opcode
+    if mask is None:
+        return bytes([first]) + length + payload
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return bytes([first, length[0] | 0x80]) + length[1:] + mask + masked
+
+
+def close_payload(code: int, reason: bytes = b"") -> bytes:
+    return code.to_bytes(2, "big") + reason
+
+
+def fragments(opcode: int, *payloads: bytes) -> bytes:
+    """One message in several frames."""
+    last = len(payloads) - 1
+    return b"".join(
+        frame(CONTINUATION if index else opcode, payload, final=index == last) for index, payload in enumerate(payloads)
+    )
+
+
+def feed_whole(parser: Parser, wire: bytes) -> list[Event]:
+    return parser.receive(wire)
+
+
+def feed_bytes(parser: Parser, wire: bytes) -> list[Event]:
+    return [event for index in range(len(wire)) for event in parser.receive(wire[index : index + 1])]
+
+
+def feed_chops(parser: Parser, wire: bytes, sizes: Iterable[int]) -> list[Event]:
+    events: list[Event] = []
+    position = 0
+    for size in sizes:
+        events += parser.receive(wire[position : position + size])
+        position += size
+    return events + parser.receive(wire[position:])
+
+
+def feed_997(parser: Parser, wire: bytes) -> list[Event]:
+    return feed_chops(parser, wire, [997] * (len(wire) // 997))
+
+
+def feed_random(parser: Parser, wire: bytes) -> list[Event]:
+    chance = random.Random(len(wire))
+    return feed_chops(parser, wire, (chance.randint(1, 40) for _ in range(len(wire) // 20)))
+
+
+def outcome(events: list[Event]) -> Outcome:
+    """Events to compare: of a failure only the code, since the words are for people."""
+    return [
+        (kind, value.code if kind == FAILED and isinstance(value, CloseReason) else value) for kind, value in events
+    ]
+
+
+HELLO = frame(TEXT, b"Hello, world!")
+HELD = (TEXT, b"Hello, world!")
+GREEK = "\u03ba\u1f79\u03c3\u03bc\u03b5".encode()
+BEYOND_UNICODE = b"\xf4\x90\x80\x80"
+CLOSED_NORMALLY = (CLOSE, CloseReason(1000, ""))
+
+FRAMING: dict[str, tuple[bytes, Outcome]] = {
+    **{f"1.1 text of {n} bytes": (frame(TEXT, b"*" * n), [(TEXT, b"*" * n)]) for n in (0, 125, 126, 127, 128)},
+    **{f"1.1 text of {n} bytes": (frame(TEXT, b"*" * n), [(TEXT, b"*" * n)]) for n in (65535, 65536)},
+    **{f"1.2 binary of {n} bytes": (frame(BINARY, b"\xfe" * n), [(BINARY, b"\xfe" * n)]) for n in (0, 125, 126, 127)},
+    **{f"1.2 binary of {n} bytes": (frame(BINARY, b"\xfe" * n), [(BINARY, b"\xfe" * n)]) for n in (128, 65535, 65536)},
+    "1 several messages in one packet": (HELLO + frame(BINARY, b"\0") + HELLO, [HELD, (BINARY, b"\0"), HELD]),
+    "10.1 a message in fragments of 1300": (
+        fragments(TEXT, *(b"*" * n for n in [1300] * 50 + [536])),
+        [(TEXT, b"*" * 65536)],
+    ),
+}
+
+PINGS: dict[str, tuple[bytes, Outcome]] = {
+    "2.1 ping": (frame(PING), [(PING, b"")]),
+    "2.2 ping with text": (frame(PING, b"Hello, world!"), [(PING, b"Hello, world!")]),
+    "2.3 ping with bytes that are not UTF-8": (frame(PING, b"\x00\xff\xfe\xfd"), [(PING, b"\x00\xff\xfe\xfd")]),
+    "2.4 ping of 125 bytes": (frame(PING, b"\xfe" * 125), [(PING, b"\xfe" * 125)]),
+    "2.5 ping of 126 bytes": (frame(PING, b"\xfe" * 126), [(FAILED, 1002)]),
+    "2.5 ping with a 64-bit length": (frame(PING, length=b"\x7f" + bytes(8)), [(FAILED, 1002)]),
+    "2.7 pong that nobody asked for": (frame(PONG), [(PONG, b"")]),
+    "2.8 pong with payload": (frame(PONG, b"unsolicited"), [(PONG, b"unsolicited")]),
+    "2.9 pong, then ping": (frame(PONG, b"a") + frame(PING, b"b"), [(PONG, b"a"), (PING, b"b")]),
+    "2.10 ten pings": (
+        b"".join(frame(PING, b"%d" % n) for n in range(10)),
+        [(PING, b"%d" % n) for n in range(10)],
+    ),
+}
+
+RESERVED: dict[str, tuple[bytes, Outcome]] = {
+    **{
+        f"3 reserved bits {bits} of text": (
+            HELLO + frame(TEXT, b"a", reserved=bits) + frame(PING),
+            [HELD, (FAILED, 1002)],
+        )
+        for bits in range(1, 8)
+    },
+    **{f"3 reserved bits {bits} of ping": (frame(PING, reserved=bits), [(FAILED, 1002)]) for bits in range(1, 8)},
+    **{f"3 reserved bits {bits} of close": (frame(CLOSE, reserved=bits), [(FAILED, 1002)]) for bits in range(1, 8)},
+    **{
+        f"3 reserved bits {bits} of a continuation": (
+            frame(TEXT, b"a", final=False) + frame(CONTINUATION, b"b", reserved=bits),
+            [(FAILED, 1002)],
+        )
+        for bits in range(1, 8)
+    },
+    **{f"4 opcode {code}": (frame(code), [(FAILED, 1002)]) for code in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)},
+    **{
+        f"4 opcode {code} with payload, after a text": (HELLO + frame(code, b"x") + frame(PING), [HELD, (FAILED, 1002)])
+        for code in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+    },
+    **{
+        f"4 opcode {code} inside a message": (frame(TEXT, b"a", final=False) + frame(code), [(FAILED, 1002)])
+        for code in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+    },
+}
+
+FRAGMENTATION: dict[str, tuple[bytes, Outcome]] = {
+    "5.1 ping in fragments": (frame(PING, b"a", final=False) + frame(CONTINUATION, b"b"), [(FAILED, 1002)]),
+    "5.2 pong in fragments": (frame(PONG, b"a", final=False) + frame(CONTINUATION, b"b"), [(FAILED, 1002)]),
+    "5 close in fragments": (frame(CLOSE, b"\x03", final=False) + frame(CONTINUATION, b"\xe8"), [(FAILED, 1002)]),
+    "5.3 text in two fragments": (fragments(TEXT, b"fragment1", b"fragment2"), [(TEXT, b"fragment1fragment2")]),
+    "5.6 ping between two fragments": (
+        frame(TEXT, b"a", final=False) + frame(PING, b"p") + frame(CONTINUATION, b"b"),
+        [(PING, b"p"), (TEXT, b"ab")],
+    ),
+    "5.9 continuation of nothing": (frame(CONTINUATION, b"a") + HELLO, [(FAILED, 1002)]),
+    "5.12 unfinished continuation of nothing": (frame(CONTINUATION, b"a", final=False) + HELLO, [(FAILED, 1002)]),
+    "5.15 continuation after the end": (
+        fragments(TEXT, b"a", b"b") + frame(CONTINUATION, b"c", final=False) + HELLO,
+        [(TEXT, b"ab"), (FAILED, 1002)],
+    ),
+    "5.18 text inside a text": (frame(TEXT, b"a", final=False) + frame(TEXT, b"b"), [(FAILED, 1002)]),
+    "5.18 binary inside a text": (frame(TEXT, b"a", final=False) + frame(BINARY, b"b"), [(FAILED, 1002)]),
+    "5.18 new fragments inside a text": (
+        frame(TEXT, b"a", final=False) + frame(TEXT, b"b", final=False),
+        [(FAILED, 1002)],
+    ),
+    "5.19 five fragments and two pings": (
+        frame(TEXT, b"1", final=False)
+        + frame(CONTINUATION, b"2", final=False)
+        + frame(PING, b"pongme 1!")
+        + frame(CONTINUATION, b"3", final=False)
+        + frame(CONTINUATION, b"4", final=False)
+        + frame(PING, b"pongme 2!")
+        + frame(CONTINUATION, b"5"),
+        [(PING, b"pongme 1!"), (PING, b"pongme 2!"), (TEXT, b"12345")],
+    ),
+    "5 binary in fragments of 0 bytes": (fragments(BINARY, b"", b"", b""), [(BINARY, b"")]),
+    "5 close inside a message": (frame(TEXT, b"a", final=False) + frame(CLOSE), [(CLOSE, CloseReason(NO_STATUS, ""))]),
+    "5 two messages in fragments": (fragments(TEXT, b"a", b"b") * 2, [(TEXT, b"ab")] * 2),
+}
+
+TEXTS: dict[str, tuple[bytes, Outcome]] = {
+    "6.1 empty text": (frame(TEXT), [(TEXT, b"")]),
+    "6.1 three empty fragments": (fragments(TEXT, b"", b"", b""), [(TEXT, b"")]),
+    "6.1 text between empty fragments": (fragments(TEXT, b"", b"middle", b""), [(TEXT, b"middle")]),
+    "6.2 characters in one frame": (frame(TEXT, GREEK), [(TEXT, GREEK)]),
+    "6.2 characters cut by fragments": (
+        fragments(TEXT, *(GREEK[n : n + 1] for n in range(len(GREEK)))),
+        [(TEXT, GREEK)],
+    ),
+    "6.2 characters cut by a ping": (
+        frame(TEXT, GREEK[:1], final=False) + frame(PING) + frame(CONTINUATION, GREEK[1:]),
+        [(PING, b""), (TEXT, GREEK)],
+    ),
+    "6.3 beyond Unicode": (frame(TEXT, GREEK + BEYOND_UNICODE + b"edited"), [(FAILED, 1007)]),
+    "6.3 beyond Unicode, cut by fragments": (
+        fragments(TEXT, *(bytes([byte]) for byte in GREEK + BEYOND_UNICODE + b"edited")),
+        [(FAILED, 1007)],
+    ),
+    "6 character that lacks its end": (frame(TEXT, GREEK[:-1]) + HELLO, [(FAILED, 1007)]),
+    "6 character that lacks its end, in fragments": (fragments(TEXT, GREEK[:-1], b"") + HELLO, [(FAILED, 1007)]),
+    "6 binary that is not UTF-8": (fragments(BINARY, b"\xff", b"\xed\xa0\x80"), [(BINARY, b"\xff\xed\xa0\x80")]),
+}
+
+VALID_CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999)
+INVALID_CODES = (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 32768, 65535)
+
+CLOSING: dict[str, tuple[bytes, Outcome]] = {
+    "7.1.1 close after a text": (HELLO + frame(CLOSE, close_payload(1000)), [HELD, CLOSED_NORMALLY]),
+    "7.1.2 two closes": (frame(CLOSE, close_payload(1000)) * 2, [CLOSED_NORMALLY]),
+    "7.1.3 ping after close": (frame(CLOSE, close_payload(1000)) + frame(PING), [CLOSED_NORMALLY]),
+    "7.1.4 text after close": (frame(CLOSE, close_payload(1000)) + HELLO, [CLOSED_NORMALLY]),
+    "7.1.5 last fragment after close": (
+        frame(TEXT, b"a", final=False) + frame(CLOSE, close_payload(1000)) + frame(CONTINUATION, b"b"),
+        [CLOSED_NORMALLY],
+    ),
+    "7.1.6 garbage after close": (frame(CLOSE, close_payload(1000)) + b"\xff" * 300, [CLOSED_NORMALLY]),
+    "7.3.1 empty close": (frame(CLOSE), [(CLOSE, CloseReason(NO_STATUS, ""))]),
+    "7.3.2 close of one byte": (frame(CLOSE, b"\x03"), [(FAILED, 1002)]),
+    "7.3.3 close with a code": (frame(CLOSE, close_payload(1000)), [CLOSED_NORMALLY]),
+    "7.3.4 close with a reason": (
+        frame(CLOSE, close_payload(1000, GREEK)),
+        [(CLOSE, CloseReason(1000, GREEK.decode()))],
+    ),
+    "7.3.5 close with the longest reason": (
+        frame(CLOSE, close_payload(1000, b"*" * 123)),
+        [(CLOSE, CloseReason(1000, "*" * 123))],
+    ),
+    "7.3.6 close that is too long": (frame(CLOSE, close_payload(1000, b"*" * 124)), [(FAILED, 1002)]),
+    "7.5.1 close with a reason that is not UTF-8": (
+        frame(CLOSE, close_payload(1000, GREEK + BEYOND_UNICODE)),
+        [(FAILED, 1007)],
+    ),
+    **{
+        f"7.7 close with {code}": (frame(CLOSE, close_payload(code)), [(CLOSE, CloseReason(code, ""))])
+        for code in VALID_CODES
+    },
+    **{f"7.9 close with {code}": (frame(CLOSE, close_payload(code)), [(FAILED, 1002)]) for code in INVALID_CODES},
+}
+
+STRICTNESS: dict[str, tuple[bytes, Outcome]] = {
+    "text without mask": (HELLO + frame(TEXT, b"a", mask=None), [HELD, (FAILED, 1002)]),
+    "long text without mask": (frame(TEXT, b"a" * 200, mask=None), [(FAILED, 1002)]),
+    "empty text without mask": (frame(TEXT, mask=None), [(FAILED, 1002)]),
+    "ping without mask": (frame(PING, mask=None), [(FAILED, 1002)]),
+    "continuation without mask": (frame(TEXT, final=False) + frame(CONTINUATION, mask=None), [(FAILED, 1002)]),
+    "text with a mask of zeros": (frame(TEXT, b"a", mask=bytes(4)), [(TEXT, b"a")]),
+    "125 bytes with a 16-bit length": (frame(TEXT, b"a" * 125, length=b"\x7e\x00\x7d"), [(FAILED, 1002)]),
+    "0 bytes with a 16-bit length": (frame(TEXT, length=b"\x7e\x00\x00"), [(FAILED, 1002)]),
+    "65535 bytes with a 64-bit length": (
+        frame(BINARY, b"a" * 65535, length=b"\x7f" + (65535).to_bytes(8, "big")),
+        [(FAILED, 1002)],
+    ),
+    "length with the top bit": (frame(BINARY, length=b"\x7f\x80" + bytes(7)), [(FAILED, 1002)]),
+    "the longest message": (frame(BINARY, bytes(MAX_MESSAGE)), [(BINARY, bytes(MAX_MESSAGE))]),
+    "one byte more": (frame(BINARY, length=b"\x7f" + (MAX_MESSAGE + 1).to_bytes(8, "big")), [(FAILED, 1009)]),
+    "the largest length": (frame(BINARY, length=b"\x7f\x7f" + b"\xff" * 7), [(FAILED, 1009)]),
+    "one byte more in fragments": (
+        frame(BINARY, bytes(65536), final=False) + frame(CONTINUATION, length=b"\x7f" + MAX_MESSAGE.to_bytes(8, "big")),
+        [(FAILED, 1009)],
+    ),
+}
+
+CASES = {**FRAMING, **PINGS, **RESERVED, **FRAGMENTATION, **TEXTS, **CLOSING, **STRICTNESS}
+
+
+@pytest.mark.parametrize("feed", [feed_whole, feed_997, feed_random])
+@pytest.mark.parametrize("case", CASES)
+def test_a_wire_gives_its_events(case: str, feed: Callable[[Parser, bytes], list[Event]]) -> None:
+    wire, expected = CASES[case]
+    assert outcome(feed(Parser(MAX_MESSAGE), wire)) == expected
+
+
+@pytest.mark.parametrize("case", [case for case, (wire, _) in CASES.items() if len(wire) < 2000])
+def test_a_wire_gives_its_events_byte_by_byte(case: str) -> None:
+    wire, expected = CASES[case]
+    assert outcome(feed_bytes(Parser(MAX_MESSAGE), wire)) == expected
+
+
+# UTF-8. The reference is Unicode's table 3-7 as a regular expression: not CPython's decoder, which the parser uses.
+
+_TAIL = rb"[\x80-\xbf]"
+CHARACTER = (
+    rb"[\x00-\x7f]|[\xc2-\xdf]T|\xe0[\xa0-\xbf]T|[\xe1-\xec\xee\xef]TT|\xed[\x80-\x9f]T"
+    rb"|\xf0[\x90-\xbf]TT|[\xf1-\xf3]TTT|\xf4[\x80-\x8f]TT"
+).replace(b"T", _TAIL)
+START = (
+    rb"[\xc2-\xdf]|\xe0[\xa0-\xbf]?|[\xe1-\xec\xee\xef]T?|\xed[\x80-\x9f]?"
+    rb"|\xf0(?:[\x90-\xbf]T?)?|[\xf1-\xf3]T{0,2}|\xf4(?:[\x80-\x8f]T?)?"
+).replace(b"T", _TAIL)
+is_utf8 = re.compile(b"(?:" + CHARACTER + b")*").fullmatch
+may_become_utf8 = re.compile(b"(?:" + CHARACTER + b")*(?:" + START + b")?").fullmatch
+
+INCOMPLETE = (b"\xc0", b"\xe0\x80", b"\xf0\x80\x80", b"\xf8\x80\x80\x80", b"\xfc\x80\x80\x80\x80", b"\xdf", b"\xef\xbf",
+              b"\xf7\xbf\xbf", b"\xfb\xbf\xbf\xbf", b"\xfd\xbf\xbf\xbf\xbf")  # fmt: skip
+SURROGATES = [
+    bytes([0xED, second, third]) for second in (0xA0, 0xAD, 0xAE, 0xAF, 0xB0, 0xBE, 0xBF) for third in (0x80, 0xBF)
+]
+VALID_TEXTS = [
+    b"hello\x24world", b"hello\xc2\xa2world", b"hello\xe2\x82\xacworld", b"hello\xf0\xa4\xad\xa2world", GREEK,
+    # the first and the last of each length; beside the surrogates; the last of all
+    b"\x00", b"\xc2\x80", b"\xe0\xa0\x80", b"\xf0\x90\x80\x80", b"\x7f", b"\xdf\xbf", b"\xef\xbf\xbf", b"\xed\x9f\xbf",
+    b"\xee\x80\x80", b"\xef\xbf\xbd", b"\xf4\x8f\xbf\xbf",
+    # code points that are no characters, but are valid (Unicode's corrigendum 9), and specials
+    *(bytes([first, second, 0xBF, last]) for first in (0xF1, 0xF2, 0xF3) for second in (0x8F, 0x9F, 0xAF, 0xBF)
+      for last in (0xBE, 0xBF)),
+    *(b"\xef\xbf" + bytes([last]) for last in range(0xB9, 0xC0)),
+]  # fmt: skip
+INVALID_TEXTS = [
+    # five and six bytes; beyond U+10FFFF
+    b"\xf8\x88\x80\x80\x80", b"\xfc\x84\x80\x80\x80\x80", b"\xf7\xbf\xbf\xbf", b"\xfb\xbf\xbf\xbf\xbf",
+    b"\xfd\xbf\xbf\xbf\xbf\xbf", BEYOND_UNICODE, b"\xf5\x80\x80\x80",
+    # tails without a start, starts without a tail, impossible bytes
+    *(b"\x80\xbf\x80\xbf\x80\xbf"[:size] for size in range(1, 7)), bytes(range(0x80, 0xC0)),
+    *(bytes([start, 0x20]) for start in range(0xC0, 0xFE)), *INCOMPLETE, b"".join(INCOMPLETE),
+    b"\xfe", b"\xff", b"\xfe\xfe\xff\xff",
+    # longer than needed: a slash, the largest of each length, NUL
+    b"\xc0\xaf", b"\xe0\x80\xaf", b"\xf0\x80\x80\xaf", b"\xf8\x80\x80\x80\xaf", b"\xfc\x80\x80\x80\x80\xaf",
+    b"\xc1\xbf", b"\xe0\x9f\xbf", b"\xf0\x8f\xbf\xbf", b"\xf8\x87\xbf\xbf\xbf", b"\xfc\x83\xbf\xbf\xbf\xbf",
+    b"\xc0\x80", b"\xe0\x80\x80", b"\xf0\x80\x80\x80", b"\xf8\x80\x80\x80\x80", b"\xfc\x80\x80\x80\x80\x80",
+    *SURROGATES, *(high + low for high in SURROGATES[:8] for low in SURROGATES[8:]),
+    *(GREEK[:size] for size in range(1, len(GREEK)) if not is_utf8(GREEK[:size])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", VALID_TEXTS, ids=bytes.hex)
+def test_valid_text_arrives(text: bytes) -> None:
+    assert Parser(MAX_MESSAGE).receive(frame(TEXT, text)) == [(TEXT, text)]
+
+
+@pytest.mark.parametrize("text", INVALID_TEXTS, ids=bytes.hex)
+def test_invalid_text_fails(text: bytes) -> None:
+    assert outcome(Parser(MAX_MESSAGE).receive(frame(TEXT, text))) == [(FAILED, 1007)]
+
+
+@pytest.mark.parametrize("text", INVALID_TEXTS, ids=bytes.hex)
+def test_invalid_text_in_its_place_in_a_longer_one_fails(text: bytes) -> None:
+    wire = fragments(TEXT, GREEK + text[:1], text[1:], b"edited")
+    assert outcome(Parser(MAX_MESSAGE).receive(wire)) == [(FAILED, 1007)]
+
+
+def assert_fails_as_soon_as_certain(text: bytes, pieces: Iterable[bytes]) -> None:
+    """`pieces` brings the bytes of a text that never ends, one at a time."""
+    parser = Parser(MAX_MESSAGE)
+    for size, piece in enumerate(pieces, start=1):
+        certain = not may_become_utf8(text[:size])
+        assert outcome(parser.receive(piece)) == ([(FAILED, 1007)] if certain else [])
+        if certain:
+            return
+
+
+mostly_text = st.lists(st.one_of(st.binary(max_size=4), st.sampled_from(VALID_TEXTS + INVALID_TEXTS))).map(b"".join)
+
+
+@untimed
+@given(mostly_text)
+def test_an_unfinished_text_in_fragments_fails_at_the_first_hopeless_byte(text: bytes) -> None:
+    pieces = (frame(CONTINUATION if n else TEXT, text[n : n + 1], final=False) for n in range(len(text)))
+    assert_fails_as_soon_as_certain(text, pieces)
+
+
+@untimed
+@given(mostly_text)
+def test_an_unfinished_frame_of_text_fails_at_the_first_hopeless_byte(text: bytes) -> None:
+    wire = frame(TEXT, text + b"more")
+    head = len(wire) - len(text) - 4
+    pieces = (wire[: head + 1] if n == 0 else wire[head + n : head + n + 1] for n in range(len(text)))
+    assert_fails_as_soon_as_certain(text, pieces)
+
+
+@untimed
+@given(mostly_text)
+def test_a_whole_text_arrives_if_and_only_if_it_is_utf8(text: bytes) -> None:
+    expected: Outcome = [(TEXT, text)] if is_utf8(text) else [(FAILED, 1007)]
+    assert outcome(Parser(MAX_MESSAGE).receive(frame(TEXT, text))) == expected
+
+
+def test_bad_text_is_located_for_the_one_who_sent_it() -> None:
+    assert Parser(MAX_MESSAGE).receive(frame(TEXT, b"abc\xff")) == [
+        (FAILED, CloseReason(1007, "text message is not UTF-8 at byte 3"))
+    ]
+
+
+# How the bytes are cut makes no difference, and nothing that a client sends does harm.
+
+SMALL = 64
+"""Longest message in generated examples: small, so that they often come near it."""
+
+client_frames = st.builds(
+    frame,
+    st.sampled_from([CONTINUATION, CONTINUATION, TEXT, TEXT, BINARY, PING, PONG, CLOSE, 3]),
+    st.one_of(
+        st.binary(max_size=8),
+        st.text(max_size=40).map(str.encode),
+        st.integers(0, 130).map(bytes),
+        st.just(b"\x03\xe8"),
+    ),
+    final=st.sampled_from([True, True, False]),
+    reserved=st.sampled_from([0] * 15 + [1]),
+    mask=st.sampled_from([MASK, bytes(4), b"\xff\x00\xaa\x01", MASK, MASK, MASK, MASK, None]),
+)
+messages = st.one_of(
+    st.builds(frame, st.just(TEXT), st.text(max_size=30).map(str.encode)),
+    st.builds(frame, st.just(PING), st.binary(max_size=125)),
+    st.builds(fragments, st.just(BINARY), st.binary(max_size=20), st.binary(max_size=20), st.binary(max_size=20)),
+    st.text(max_size=15).map(str.encode).map(lambda text: fragments(TEXT, *(bytes([byte]) for byte in text), b"")),
+)
+wires = st.one_of(
+    st.lists(messages).map(b"".join),
+    st.tuples(st.lists(messages, max_size=3).map(b"".join), st.lists(client_frames).map(b"".join), st.binary()).map(
+        b"".join
+    ),
+    st.binary(),
+)
+chops = st.lists(st.integers(0, 20))
+
+
+@settings(deadline=None, max_examples=500)
+@given(wires, chops)
+def test_any_chopping_gives_the_same_events(wire: bytes, sizes: list[int]) -> None:
+    whole = Parser(SMALL).receive(wire)
+    assert feed_chops(Parser(SMALL), wire, sizes) == whole
+    assert feed_bytes(Parser(SMALL), wire) == whole
+
+
+@settings(deadline=None, max_examples=300)
+@given(wires, chops)
+def test_no_more_is_kept_than_a_message_and_a_frame_that_is_not_whole(wire: bytes, sizes: list[int]) -> None:
+    parser = Parser(SMALL)
+    position = 0
+    for size in [*sizes, len(wire)]:
+        parser.receive(wire[position : position + size])
+        position += size
+        kept = len(parser._message.data) if parser._message else 0
+        assert kept <= SMALL
+        assert len(parser._held) < 131
+
+
+@untimed
+@given(wires, wires)
+def test_the_end_is_final(wire: bytes, more: bytes) -> None:
+    parser = Parser(SMALL)
+    events = parser.receive(wire)
+    assert all(kind not in {CLOSE, FAILED} for kind, _ in events[:-1])
+    if events and events[-1][0] in {CLOSE, FAILED}:
+        assert parser.receive(more) == []
+
+
+@untimed
+@given(wires)
+def test_what_to_close_with_fits_a_close_frame(wire: bytes) -> None:
+    for kind, value in Parser(SMALL).receive(wire):
+        if kind == FAILED and isinstance(value, CloseReason):
+            sent = close_frame(*value)
+            assert sent[1] == len(sent) - 2 <= 125
+            assert sent[4:].decode() == value.reason
+
+
+def test_a_message_that_is_too_long_is_refused_before_its_payload() -> None:
+    parser = Parser(SMALL)
+    announcement = frame(BINARY, bytes(SMALL + 1))[:2]
+    assert outcome(parser.receive(announcement)) == [(FAILED, 1009)]
+
+
+def test_an_unfinished_message_is_dropped_at_the_end() -> None:
+    parser = Parser(MAX_MESSAGE)
+    parser.receive(frame(BINARY, bytes(MAX_MESSAGE), final=False))
+    parser.receive(frame(CLOSE))
+    assert parser._message is None
+
+
+def test_an_idle_parser_costs_less_than_300_bytes() -> None:
+    wire = fragments(TEXT, b"a", b"b") + HELLO + frame(PING, b"p")
+    parsers: list[Parser | None] = [None] * 1000
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for index in range(1000):
+            parser = parsers[index] = Parser(MAX_MESSAGE)
+            feed_bytes(parser, wire)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / 1000 < 300
+
+
+# What the server sends.
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
+def test_frames_of_every_length_reach_a_client(size: int) -> None:
+    payload = b"x" * size
+    client = wsproto.connection.Connection(wsproto.connection.ConnectionType.CLIENT)
+    client.receive_data(text_frame(payload) + binary_frame(payload))
+    texts, binaries = "", b""
+    for event in client.events():
+        if isinstance(event, wsproto.events.TextMessage):
+            texts += event.data
+        elif isinstance(event, wsproto.events.BytesMessage):
+            binaries += event.data
+    assert (texts, binaries) == (payload.decode(), payload)
+
+
+def test_control_frames_reach_a_client() -> None:
+    client = wsproto.connection.Connection(wsproto.connection.ConnectionType.CLIENT)
+    client.receive_data(ping_frame(b"a") + pong_frame(b"b") + close_frame(3001, "shutdown"))
+    assert list(client.events()) == [
+        wsproto.events.Ping(payload=b"a"),
+        wsproto.events.Pong(payload=b"b"),
+        wsproto.events.CloseConnection(code=3001, reason="shutdown"),
+    ]
+
+
+@pytest.mark.parametrize("make", [ping_frame, pong_frame])
+def test_a_control_frame_of_126_bytes_is_not_made(make: Callable[[bytes], bytes]) -> None:
+    assert len(make(bytes(125))) == 127
+    with pytest.raises(ValueError, match="126 bytes: at most 125"):
+        make(bytes(126))
+
+
+@pytest.mark.parametrize("code", VALID_CODES)
+def test_a_code_that_may_be_received_may_be_sent(code: int) -> None:
+    assert close_frame(code) == bytes([0x88, 2]) + code.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("code", [-1, *(code for code in INVALID_CODES if code != NO_STATUS), 65536])
+def test_a_code_that_is_never_sent_is_not_framed(code: int) -> None:
+    with pytest.raises(ValueError, match=f"close code {code} must not be sent"):
+        close_frame(code)
+
+
+def test_the_echo_of_an_empty_close_is_empty() -> None:
+    assert close_frame(NO_STATUS) == b"\x88\x00"
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=200))
+def test_a_long_reason_is_cut_between_characters(reason: str) -> None:
+    sent = close_frame(1000, reason)
+    text = sent[4:].decode()
+    whole = reason.encode("utf-8", "replace").decode()
+    assert sent[1] == len(sent) - 2 <= 125
+    assert whole.startswith(text)
+    assert text == whole or len(text.encode()) > 119
+
+
+# Other implementations as oracles.
+
+client_events = st.one_of(
+    st.builds(wsproto.events.TextMessage, data=st.text(max_size=200), message_finished=st.booleans()),
+    st.builds(wsproto.events.BytesMessage, data=st.binary(max_size=200), message_finished=st.booleans()),
+    st.builds(wsproto.events.Ping, payload=st.binary(max_size=125)),
+    st.builds(wsproto.events.Pong, payload=st.binary(max_size=125)),
+)
+
+
+@untimed
+@given(st.lists(client_events), chops)
+def test_what_wsproto_sends_arrives(sent: list[wsproto.events.Event], sizes: list[int]) -> None:
+    client = wsproto.connection.Connection(wsproto.connection.ConnectionType.CLIENT)
+    wire = b""
+    expected: list[Event] = []
+    begun: tuple[int, bytes] | None = None
+    for event in sent:
+        if isinstance(event, wsproto.events.Ping):
+            expected.append((PING, bytes(event.payload)))
+        elif isinstance(event, wsproto.events.Pong):
+            expected.append((PONG, bytes(event.payload)))
+        elif isinstance(event, wsproto.events.TextMessage | wsproto.events.BytesMessage):
+            kind = TEXT if isinstance(event, wsproto.events.TextMessage) else BINARY
+            if begun is not None and begun[0] != kind:
+                continue  # wsproto goes on with the message that was begun
+            data = event.data.encode() if isinstance(event.data, str) else bytes(event.data)
+            begun = (kind, (begun[1] if begun else b"") + data)
+            if event.message_finished:
+                expected.append(begun)
+                begun = None
+        wire += client.send(event)
+    wire += client.send(wsproto.events.CloseConnection(code=4000, reason="bye"))
+    expected.append((CLOSE, CloseReason(4000, "bye")))
+    assert feed_chops(Parser(MAX_MESSAGE), wire, sizes) == expected
+
+
+LONGER_THAN_CONTROL_FRAMES = 128
+"""Limit for the comparison with `websockets`, which applies it to control frames too."""
+
+binary_frames = st.builds(
+    frame,
+    st.sampled_from([CONTINUATION, CONTINUATION, BINARY, BINARY, PING, PONG, 3]),
+    st.one_of(st.binary(max_size=8), st.integers(0, 130).map(bytes)),
+    final=st.booleans(),
+    reserved=st.sampled_from([0] * 9 + [1]),
+    mask=st.sampled_from([MASK] * 9 + [None]),
+)
+
+
+def judge_by_websockets(wire: bytes) -> Outcome:
+    """The outcome according to `websockets`, which leaves UTF-8 and the joining of fragments to its callers.
+
+    A frame may be too long and out of turn: that it fails is what can be compared.
+    """
+    peer = Protocol(Side.SERVER, state=State.OPEN, max_size=LONGER_THAN_CONTROL_FRAMES)
+    peer.receive_data(wire)
+    result: Outcome = []
+    message = b""
+    for event in peer.events_received():
+        assert isinstance(event, peer_frames.Frame)
+        if event.opcode in {peer_frames.Opcode.PING, peer_frames.Opcode.PONG}:
+            result.append((int(event.opcode), bytes(event.data)))
+            continue
+        message += event.data
+        if event.fin:
+            result.append((BINARY, message))
+            message = b""
+    if peer.parser_exc is not None:
+        assert isinstance(peer.parser_exc, PayloadTooBig | ProtocolError)
+        result.append((FAILED, None))
+    return result
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(binary_frames).map(b"".join))
+def test_websockets_judges_alike(wire: bytes) -> None:
+    events = [
+        (kind, None if kind == FAILED else value) for kind, value in Parser(LONGER_THAN_CONTROL_FRAMES).receive(wire)
+    ]
+    assert events == judge_by_websockets(wire)
+
+
+def test_without_compiled_unmasking_messages_arrive_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    spec = importlib.util.spec_from_file_location("websocket_in_pure_python", websocket.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    pure = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pure)
+    assert pure.apply_mask.__module__ == "websockets.utils"
+    assert feed_bytes(pure.Parser(MAX_MESSAGE), HELLO) == [HELD]
