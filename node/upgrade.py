@@ -183,7 +183,7 @@ class HeadReader:
     def _receive(self, data: bytes) -> Request | None:
         before = len(self._raw)
         raw = self._append(data)
-        if raw[:1] in {b"\r", b"\n"}:
+        if raw.startswith((b"\r", b"\n")):
             # llhttp skips empty lines; the first of them would be taken for the end of the head here.
             raise _bad_request("request starts with an empty line: start with the request line")
         found = raw.find(_HEAD_END, max(0, before - len(_HEAD_END) + 1), self._max_bytes)
