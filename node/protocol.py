@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 import msgspec
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import astuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,16 +151,21 @@ def name_of(command: Command) -> str:
     Raises:
         ProtocolError: It has no body, more than one, or an id where none may be or none where one must be.
     """
+    values = astuple(command)
+    if values.count(None) == len(BODIES) - 1 and command.id:
+        if command.publish is not None:
+            return "publish"  # by far the most
+        return next(name for name, value in zip(BODIES, values[1:], strict=True) if value is not None)
     names = [name for name in BODIES if getattr(command, name) is not None]
-    if not names:
-        if command.id:
-            raise ProtocolError(f"command {command.id} is none of {', '.join(BODIES)}")
-        return ""
     if len(names) > 1:
         raise ProtocolError(f"command {command.id} is several: {', '.join(names)}; send an object for each")
-    if not command.id and names[0] != "send":
+    if names == ["send"]:
+        return "send"
+    if names:
         raise ProtocolError(f"{names[0]} has no id; give one above 0")
-    return names[0]
+    if command.id:
+        raise ProtocolError(f"command {command.id} is none of {', '.join(BODIES)}")
+    return ""
 
 
 class SubscribeResult(Struct, gc=False, omit_defaults=True):
@@ -208,6 +214,11 @@ class Expiry(Struct, gc=False, omit_defaults=True):
 
     expires: bool = False
     ttl: int = 0
+
+
+def expiry(ttl: int | None) -> Expiry:
+    """For a token that is valid for so many seconds; None: for ever."""
+    return Expiry() if ttl is None else Expiry(expires=True, ttl=ttl)
 
 
 class HistoryResult(Struct, gc=False):
@@ -287,13 +298,12 @@ class JsonCodec:
         max_commands: Of one WebSocket message.
     """
 
-    __slots__ = ("_decode", "_decode_lines", "_max_commands")
+    __slots__ = ("_decode", "_max_commands")
 
     ping: Final = b"{}"
 
     def __init__(self, max_commands: int = 1000) -> None:
-        decoder = msgspec.json.Decoder(Command)
-        self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
+        self._decode = msgspec.json.Decoder(Command).decode
         self._max_commands = max_commands
 
     def decode(self, payload: bytes) -> list[Command]:
@@ -303,16 +313,16 @@ class JsonCodec:
                 payload.decode()  # raw values are not looked into further, but go out to others
             if b"\n" not in payload:
                 return [self._decode(payload)]
-            commands = self._decode_lines(payload)
+            lines = payload.split(b"\n")
+            if len(lines) > self._max_commands + 1:  # the last may be empty
+                raise ProtocolError(f"{len(lines)} lines in a message, at most {self._max_commands} commands are taken")
+            return [self._decode(line) for line in lines if line]
         except UnicodeDecodeError as error:
             raise ProtocolError(f"not UTF-8 at byte {error.start}") from error
         except RecursionError as error:
             raise ProtocolError("nested too deeply") from error
         except msgspec.MsgspecError as error:
             raise ProtocolError(str(error)) from error
-        if len(commands) > self._max_commands:
-            raise ProtocolError(f"{len(commands)} commands in a message, at most {self._max_commands} are taken")
-        return commands
 
     def connected(self, command_id: int, result: ConnectResult) -> bytes:
         """See `Codec.connected`."""
@@ -407,10 +417,3 @@ def client_info(user: str, client: str, conn_info: bytes, chan_info: bytes) -> b
 def json_string(text: str) -> bytes:
     """A text as a JSON string, quotes included."""
     return _encode(text)
-
-
-def on_one_line(data: bytes) -> bytes:
-    """Valid JSON without newlines; they can only be between its tokens."""
-    if b"\n" in data:
-        return data.replace(b"\n", b" ")
-    return data

@@ -39,6 +39,28 @@ class Bucket:
         return 0.0
 
 
+class ConnectionRates:
+    """What one connection may do per second.
+
+    Attributes:
+        commands: Commands of whatever sort; None: no limit, as for the others.
+        publishes: Publications.
+        reads: Requests for history and presence.
+        refused: Commands refused in a row.
+    """
+
+    __slots__ = ("commands", "publishes", "reads", "refused")
+
+    def __init__(self, rates: Rates, now: float) -> None:
+        def bucket(rate: float) -> Bucket | None:
+            return Bucket(rate, rate * rates.burst_seconds, now) if rate else None
+
+        self.commands = bucket(rates.connection_commands)
+        self.publishes = bucket(rates.connection_publishes)
+        self.reads = bucket(rates.connection_reads)
+        self.refused = 0
+
+
 class Throttle:
     """Rates of publishing that hold across the connections of this node, and slow mode.
 

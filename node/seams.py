@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from edge_config.kinds import RoomKind
+    from node.codes import DisconnectCode, UnsubscribeCode
     from node.counters import Counters
     from node.protocol import Codec
     from node.ratelimit import Throttle
@@ -145,10 +146,10 @@ class User(Protocol):
     def client(self) -> str:
         """The connection's client id."""
 
-    def disconnect(self, code: int, reason: str = "") -> None:
+    def disconnect(self, code: DisconnectCode, reason: str = "") -> None:
         """Close the connection; `reason` is added to the code's text."""
 
-    def unsubscribe(self, channel: str, code: int, reason: str = "") -> None:
+    def unsubscribe(self, channel: str, code: UnsubscribeCode, reason: str = "") -> None:
         """End a subscription with an unsubscribe push; nothing happens if there is none."""
 
     def push_message(self, data: bytes) -> None:

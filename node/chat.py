@@ -1,0 +1,189 @@
+"""The shape of chat messages: what a client gives, what the log keeps of it, what everybody is sent.  Sans-I/O.
+
+A client gives `id`, `content`, `type` and optional `replyTo`, `mentions`, `attachments`, `meta`; the log keeps exactly
+these, in this order, so that a retry has the same bytes; the node adds `chatRoom`, `userId`, `timestamp` and
+`sequence` whenever it hands the message out, and refuses a message that brings them along.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from node.codes import CommandError, ErrorCode
+
+if TYPE_CHECKING:
+    from edge_config.limits import Limits
+
+MessageType: TypeAlias = Literal["text", "image", "file", "action"]
+SERVER_OWNED: Final = frozenset({"chatRoom", "userId", "timestamp", "sequence"})
+WORDLESS: Final = frozenset({"image", "file"})  # types that say something without `content`
+MENTION_BYTES: Final = 255  # of a user id in `mentions`: no site's ids are longer
+_WIDEST: Final = 4  # bytes of a character in UTF-8, at most
+
+
+class ChatMessage(Struct, forbid_unknown_fields=True, rename="camel", gc=False):
+    """A chat message as its author gives it.
+
+    Attributes:
+        id: The author's id of it, the same in every retry.
+        content: Text.
+        type: UNSET: text.
+        reply_to: Sequence of the message that it answers.
+        mentions: User ids.
+        attachments: JSON objects.
+        meta: Any JSON.
+    """
+
+    id: str
+    content: str = ""
+    type: MessageType | UnsetType = UNSET
+    reply_to: int | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
+    attachments: list[dict[str, Raw]] | UnsetType = UNSET
+    meta: Raw | UnsetType = UNSET
+
+
+class _SendParameters(ChatMessage, forbid_unknown_fields=True, rename="camel", gc=False, kw_only=True):
+    """Parameters of rpc `send`: a message, and where it goes."""
+
+    channel: str
+
+
+_decode: Final = msgspec.json.Decoder(ChatMessage).decode
+_decode_parameters: Final = msgspec.json.Decoder(_SendParameters).decode
+_decode_any: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class ChatFormat:
+    """Checks messages against the limits of the configuration."""
+
+    __slots__ = ("_limits",)
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def canonical(self, message: ChatMessage, head: int) -> bytes:
+        """The bytes that the log keeps of a message.
+
+        Args:
+            message: Of `parse` or `parse_parameters`.
+            head: Sequence of the room's newest entry, which bounds `replyTo`.
+
+        Raises:
+            CommandError: 107; names the field, what is wrong with it, and the mend.
+        """
+        limits = self._limits
+        _bound("id", message.id, limits.message_id_bytes)
+        _bound("content", message.content, limits.content_bytes)
+        if message.type is UNSET:
+            message.type = "text"
+        if not message.id:
+            raise _bad("id is empty; give a UUID, and the same one in a retry")
+        if not message.content and message.type not in WORDLESS:
+            raise _bad(f"content is empty, which a message of type {message.type} can't be")
+        if message.reply_to is not UNSET and not 1 <= message.reply_to <= head:
+            raise _bad(f"replyTo is {message.reply_to}, but the room's messages are 1 to {head}")
+        self._bound_extras(message)
+        data = _encode(message)
+        if len(data) > limits.body_bytes:
+            raise _bad(f"the message is {len(data)} bytes long, at most {limits.body_bytes} are taken")
+        return data
+
+    def _bound_extras(self, message: ChatMessage) -> None:
+        limits = self._limits
+        if message.mentions is not UNSET:
+            _bound_items("mentions", len(message.mentions), limits.mentions)
+            for user in message.mentions:
+                _bound("a user in mentions", user, MENTION_BYTES)
+        if message.attachments is not UNSET:
+            _bound_items("attachments", len(message.attachments), limits.attachments)
+        if message.meta is not UNSET and (size := len(bytes(message.meta))) > limits.meta_bytes:
+            raise _bad(f"meta is {size} bytes long, at most {limits.meta_bytes} are taken")
+
+
+def parse(data: bytes | Raw) -> ChatMessage:
+    """The message that a client published.
+
+    Raises:
+        CommandError: 107; the data has not the shape.
+    """
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        _refuse(bytes(data), error, ChatMessage.__struct_encode_fields__)
+
+
+def parse_parameters(data: bytes | Raw) -> tuple[str, ChatMessage]:
+    """Channel and message of rpc `send`.
+
+    Raises:
+        CommandError: 107; the data has not the shape.
+    """
+    try:
+        given = _decode_parameters(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        _refuse(bytes(data), error, _SendParameters.__struct_encode_fields__)
+    return given.channel, ChatMessage(*(getattr(given, name) for name in ChatMessage.__struct_fields__))
+
+
+def publication(data: bytes, channel_json: bytes, user_json: bytes, ts_ms: int, sequence: int) -> bytes:
+    """The whole message, as everybody is sent it.
+
+    Args:
+        data: Canonical bytes of `ChatFormat.read`.
+        channel_json: The room's channel as a JSON string.
+        user_json: The author's id as a JSON string.
+        ts_ms: Milliseconds since 1970.
+        sequence: Its offset in the room.
+    """
+    second, ms = divmod(ts_ms, 1000)
+    return b'%b,"chatRoom":%b,"userId":%b,"timestamp":"%b.%03dZ","sequence":%d}' % (
+        data[:-1], channel_json, user_json, _utc(second), ms, sequence,
+    )  # fmt: skip
+
+
+def erased(cmid: str, channel_json: bytes, ts_ms: int, sequence: int) -> bytes:
+    """What stands at the offset of a message whose body was erased; its author went with the body."""
+    head = b'{"id":%b,"type":"placeholder","reason":"erased"}' % _encode(cmid)
+    return publication(head, channel_json, b'""', ts_ms, sequence)
+
+
+@lru_cache(maxsize=256)  # a page of history spans few seconds, live traffic one
+def _utc(second: int) -> bytes:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+
+
+def _bad(detail: str) -> CommandError:
+    return CommandError(ErrorCode.BAD_REQUEST, detail)
+
+
+def _bound(name: str, text: str, most: int) -> None:
+    if len(text) * _WIDEST > most and (size := len(text.encode())) > most:
+        raise _bad(f"{name} is {size} bytes long, at most {most} are taken")
+
+
+def _bound_items(name: str, count: int, most: int) -> None:
+    if count > most:
+        raise _bad(f"{count} {name}, at most {most} are taken")
+
+
+def _refuse(data: bytes, error: Exception, fields: tuple[str, ...]) -> NoReturn:
+    """Say what is wrong with a message in the client's terms."""
+    try:
+        given = _decode_any(data)
+    except (msgspec.MsgspecError, RecursionError):
+        raise _bad('a chat message is an object such as {"id": "<uuid>", "content": "Hello"}') from error
+    for name in given:
+        if name in SERVER_OWNED:
+            raise _bad(f"{name} is set by the server; leave it out") from error
+        if name not in fields:
+            raise _bad(
+                f"{name} is no field of a chat message; give {', '.join(fields)}, or put it into meta"
+            ) from error
+    raise _bad(str(error)) from error

@@ -1,0 +1,104 @@
+"""Commands that read: history, presence, presence_stats.  Sans-I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from edge_config.kinds import Presence
+from node.codes import CommandError, ErrorCode
+from node.joining import away
+from node.permissions import allows, check_entrance, denied
+from node.protocol import HistoryResult
+from node.publication import encode_publication
+from router.events import Away, History
+from router.ids import RoomId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_config.kinds import RoomKind, Who
+    from node.protocol import ChannelRequest, HistoryRequest
+    from node.seams import Page, Room
+    from node.session import Session
+
+
+def history(session: Session, command_id: int, request: HistoryRequest) -> None:
+    """Command `history`. A position of another epoch means nothing here: then only the present position is given.
+
+    Raises:
+        CommandError: It is refused.
+    """
+
+    def read(room: Room) -> None:
+        since = request.since
+        if request.limit == 0 or (since is not None and since.epoch not in ("", room.epoch)):
+            reply(room, [])
+            return
+        limits = session.options.limits
+        limit = min(request.limit, limits.history_entries) if request.limit > 0 else limits.history_entries
+        wanted = History(
+            room.id, since.offset if since is not None else None, limit, reverse=request.reverse,
+            max_bytes=limits.recovery_bytes,
+        )  # fmt: skip
+
+        def take(page: Page | Away) -> None:
+            if isinstance(page, Away):
+                raise away(page)
+            codec = session.transport.codec
+            reply(room, [Raw(encode_publication(codec, room, entry)) for entry in page.entries])
+
+        session.gateway.history(room, wanted, session.step(take))
+
+    def reply(room: Room, publications: list[Raw]) -> None:
+        result = HistoryResult(publications, room.epoch, room.offset)
+        session.finish(session.transport.codec.history(command_id, result))
+
+    _read(session, command_id, request.channel, lambda kind: kind.read_history, read)
+
+
+def presence(session: Session, command_id: int, request: ChannelRequest) -> None:
+    """Command `presence`.
+
+    Raises:
+        CommandError: It is refused.
+    """
+
+    def reply(room: Room) -> None:
+        _require(request.channel, room.kind, Presence.ROSTER)
+        session.finish(session.transport.codec.presence(command_id, session.gateway.presence(room)))
+
+    _read(session, command_id, request.channel, lambda kind: kind.read_presence, reply)
+
+
+def presence_stats(session: Session, command_id: int, request: ChannelRequest) -> None:
+    """Command `presence_stats`.
+
+    Raises:
+        CommandError: It is refused.
+    """
+
+    def reply(room: Room) -> None:
+        _require(request.channel, room.kind, Presence.COUNTS)
+        clients, users = session.gateway.presence_stats(room)
+        session.finish(session.transport.codec.presence_stats(command_id, clients, users))
+
+    _read(session, command_id, request.channel, lambda kind: kind.read_presence, reply)
+
+
+def _require(channel: str, kind: RoomKind, least: Presence) -> None:
+    if kind.presence is Presence.OFF or (kind.presence is Presence.COUNTS and least is Presence.ROSTER):
+        raise CommandError(ErrorCode.NOT_AVAILABLE, f"presence is {kind.presence.value} in {channel!r}")
+
+
+def _read(
+    session: Session, command_id: int, channel: str, who: Callable[[RoomKind], Who], then: Callable[[Room], None]
+) -> None:
+    subscription = session.subscriptions.get(channel)
+    parts, kind = session.options.kinds.find(channel)
+    origin = subscription.origin if subscription is not None else None
+    check_entrance(channel, parts, session.identity, origin)
+    if not allows(who(kind), session.identity, origin):
+        raise denied(f"reading this in {channel!r} is for {who(kind).value}")
+    session.open_room(command_id, RoomId(session.identity.site, channel), kind, then)

@@ -1,0 +1,578 @@
+"""One client: connect, the order of its commands, its subscriptions, its time-outs.  Sans-I/O.
+
+Commands start strictly in the order in which they came. A publication does not wait for the acknowledgement of the one
+before it; every other command waits until all before it are answered, and everything waits behind a command whose
+answer takes its time. Each is answered within `COMMAND_SECONDS`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from zlib import crc32
+
+from node import connecting, publishing, reading, subscribing
+from node.auth import NOBODY, Identity
+from node.chat import ChatFormat
+from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
+from node.joining import Entrance, Joining, away
+from node.permissions import RoomKinds
+from node.protocol import ProtocolError, client_info, json_string, name_of
+from node.ratelimit import ConnectionRates
+from node.subscription import Subscription
+from router.events import Away
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edge_config.kinds import RoomKind
+    from edge_config.schema import Config
+    from node.auth import Authenticator
+    from node.protocol import (
+        Command,
+        PingRequest,
+        RpcRequest,
+        SendRequest,
+    )
+    from node.publishing import Submitted
+    from node.seams import Gateway, Room, Transport
+    from router.events import Submit
+    from router.ids import RoomId
+
+COMMAND_SECONDS: Final = 4.0  # SDKs give up after 5
+POLL_SECONDS: Final = 0.5  # how often a command that waits is looked after
+EXPIRY_GRACE_SECONDS: Final = 25.0  # SDKs ask for a new token only when the old one has expired
+REFUSED_SECONDS: Final = 5.0  # time for a client to leave by itself whose connect was answered with an error
+MOST_QUEUED: Final = 256  # commands not yet started, and
+MOST_SUBMITTED: Final = 1024  # publications without an outcome: beyond either, the client is not read
+MOST_REFUSED: Final = 1000  # commands over the rate, in a row; such a client does not listen
+"""Then the connection is closed with 3013."""
+
+T = TypeVar("T")
+
+
+class State(Enum):
+    """Where a session is in its life."""
+
+    NEW = "waits for the connect command"
+    CONNECTING = "connect is being carried out"
+    CONNECTED = "connected"
+    REFUSED = "connect was answered with an error: the client leaves"
+    CLOSED = "closed"
+
+
+class SessionOptions:
+    """What all sessions of a node have in common.
+
+    Args:
+        config: The node's.
+    """
+
+    __slots__ = ("chat", "keepalive", "kinds", "limits", "personal_channel", "rated", "rates")
+
+    def __init__(self, config: Config) -> None:
+        self.limits, self.rates, self.keepalive = config.limits, config.rates, config.keepalive
+        self.personal_channel = config.auth.personal_channel
+        self.kinds = RoomKinds(config.kinds, config.rooms.default_kind, config.limits.channel_bytes)
+        self.chat = ChatFormat(config.limits)
+        rates = config.rates
+        self.rated = bool(rates.connection_commands or rates.connection_publishes or rates.connection_reads)
+
+
+class _Waiting:
+    """The command that everything waits behind."""
+
+    __slots__ = ("command_id", "deadline", "entrance", "name")
+
+    def __init__(self, command_id: int, name: str, deadline: float, entrance: Entrance | None = None) -> None:
+        self.command_id, self.name, self.deadline, self.entrance = command_id, name, deadline, entrance
+
+
+class Session:
+    """One client.
+
+    Args:
+        transport: Its way out.
+        gateway: The node.
+        authenticator: Verifies what it shows.
+        options: Common to all.
+        client: Its client id, unique in the cluster; others see it in presence.
+        now: Monotonic seconds, as everywhere here.
+
+    Attributes:
+        deadline: When `on_time` is due. It moves nearer only within `receive` and `on_time`.
+        state: See `State`.
+        identity: Who it is; `NOBODY` until connected.
+        info: ClientInfo as JSON.
+        user_json: The user id as JSON.
+        sender: The user's pseudonym in the log.
+        subscriptions: By channel.
+        command_deadline: Of the command that is being started.
+    """
+
+    __slots__ = (
+        "_admitted", "_expires_at", "_now", "_paused", "_ping_at", "_pong_by", "_queue", "_rates", "_running",
+        "_starting", "_submitted", "authenticator", "client", "command_deadline", "deadline", "gateway", "identity",
+        "info", "options", "sender", "state", "subscriptions", "transport", "user_json",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, given once by the hub
+        self, transport: Transport, gateway: Gateway, authenticator: Authenticator, options: SessionOptions,
+        client: str, now: float,
+    ) -> None:  # fmt: skip
+        self.transport, self.gateway, self.options, self.client = transport, gateway, options, client
+        self.authenticator = authenticator
+        self.state = State.NEW
+        self.identity = NOBODY
+        self.info = self.user_json = self.sender = b""
+        self.subscriptions: dict[str, Subscription] = {}
+        self.deadline = now + options.limits.connect_seconds
+        self.command_deadline = self.deadline
+        self._now = now
+        self._ping_at = self.deadline  # of a client that is not connected yet: when it is stale
+        self._pong_by: float | None = None
+        self._expires_at: float | None = None
+        self._queue: deque[tuple[str, Command, float]] | None = None
+        self._running: _Waiting | None = None
+        self._submitted: dict[Submitted, None] = {}
+        self._rates = ConnectionRates(options.rates, now) if options.rated else None
+        self._admitted = self._paused = self._starting = False
+
+    @property
+    def site(self) -> str:
+        """The tenant."""
+        return self.identity.site
+
+    @property
+    def user(self) -> str:
+        """The user id."""
+        return self.identity.user
+
+    # -- what the hub calls --------------------------------------------------------------------------------------
+
+    def receive(self, payload: bytes, now: float) -> None:
+        """Take one WebSocket message of the client: one command or several."""
+        self._now = now
+        try:
+            for command in self.transport.codec.decode(payload):
+                self._take(command)
+        except ProtocolError as error:
+            self.disconnect(DisconnectCode.BAD_REQUEST, str(error))
+        except Disconnect as end:
+            self._close(end.code, end.reason)
+        if self._running is not None:
+            self._wake(now + POLL_SECONDS)
+        elif self._submitted:
+            self._wake(now + COMMAND_SECONDS)
+
+    def on_time(self, now: float) -> None:
+        """Do what is due: pings, time-outs, expiry; sets the next `deadline`."""
+        self._now = now
+        if self.state is State.CLOSED:
+            self.deadline = float("inf")
+            return
+        self._time_out_commands(now)
+        if self.state is State.CONNECTED:
+            self._keep_alive(now)
+        elif now >= self._ping_at:
+            self.disconnect(DisconnectCode.NORMAL if self.state is State.REFUSED else DisconnectCode.STALE)
+        self._set_deadline(now)
+
+    def closed(self) -> None:
+        """The connection is gone: leave all rooms. Outcomes under way matter no more."""
+        self.state = State.CLOSED
+        self._end()
+
+    # -- what the server does to a client ------------------------------------------------------------------------
+
+    def disconnect(self, code: DisconnectCode, reason: str = "") -> None:
+        """Close the connection; `reason` is added to the code's text."""
+        self._close(code, close_reason(code.text, reason))
+
+    def unsubscribe(self, channel: str, code: UnsubscribeCode, reason: str = "") -> None:
+        """End a subscription with an unsubscribe push; nothing happens if there is none."""
+        if self.leave(channel) is None:
+            return
+        self.gateway.counters.unsubscribes[code] += 1
+        text = reason or code.text
+        self.transport.send(self.transport.codec.push_unsubscribe(channel, code, text))
+
+    def push_message(self, data: bytes) -> None:
+        """Push JSON data to this client alone."""
+        if self.state is State.CONNECTED:
+            self.transport.send(self.transport.codec.push_message(data))
+
+    # -- order ---------------------------------------------------------------------------------------------------
+
+    def _take(self, command: Command) -> None:
+        name = name_of(command)
+        state = self.state
+        if state is State.CLOSED or state is State.REFUSED:
+            return
+        if not name:
+            self._pong_by = None
+            return
+        if (name == "connect") is not (state is State.NEW):
+            raise Disconnect(
+                DisconnectCode.BAD_REQUEST, f"{name} {'before' if state is State.NEW else 'after'} connect"
+            )
+        if self._rates is not None and not self._within_rates(self._rates, command.id, name):
+            return
+        if self._queue is not None or self._running is not None or (self._submitted and not _overlaps(name, command)):
+            self._enqueue((name, command, self._now))
+        else:
+            self._start(name, command, self._now)
+
+    def _enqueue(self, queued: tuple[str, Command, float]) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(queued)
+        if len(self._queue) >= MOST_QUEUED:
+            self._pause()
+
+    def _start(self, name: str, command: Command, received: float) -> None:
+        self.command_deadline = received + COMMAND_SECONDS
+        self.gateway.counters.commands[name] += 1
+        self._starting = True
+        try:
+            _HANDLERS[name](self, command.id, getattr(command, name))
+        except CommandError as error:
+            self._fail(command.id, name, error)
+        except Disconnect as end:
+            self._close(end.code, end.reason)
+        finally:
+            self._starting = False
+
+    def _advance(self) -> None:
+        """Start what may start now."""
+        if self._starting:
+            return
+        while (queue := self._queue) is not None and self._running is None:
+            name, command, received = queue[0]
+            if self._submitted and not _overlaps(name, command):
+                break
+            queue.popleft()
+            if not queue:
+                self._queue = None
+            if received + COMMAND_SECONDS <= self._now:
+                self._fail(command.id, name, _too_late())
+            else:
+                self._start(name, command, received)
+        self._resume()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.gateway.counters.pauses += 1
+            self.transport.pause()
+
+    def _resume(self) -> None:
+        queued = len(self._queue) if self._queue is not None else 0
+        if self._paused and queued <= MOST_QUEUED // 2 and len(self._submitted) <= MOST_SUBMITTED // 2:
+            self._paused = False
+            self.transport.resume()
+
+    def _within_rates(self, rates: ConnectionRates, command_id: int, name: str) -> bool:
+        """Whether a command is within the connection's rates; else it is answered 111."""
+        wait = rates.commands.take(self._now) if rates.commands is not None else 0.0
+        if not wait and name in _KINDS_OF_RATES:
+            bucket = rates.publishes if name in {"publish", "rpc"} else rates.reads
+            wait = bucket.take(self._now) if bucket is not None else 0.0
+        if not wait:
+            rates.refused = 0
+            return True
+        rates.refused += 1
+        if rates.refused >= MOST_REFUSED:
+            raise Disconnect(DisconnectCode.TOO_MANY_REQUESTS)
+        self._fail(command_id, name, too_many(wait))
+        return False
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def open_room(self, command_id: int, room: RoomId, kind: RoomKind, then: Callable[[Room], None]) -> None:
+        """Go on with a command in a room; everything waits behind it until `finish` or `await_outcome`.
+
+        `then` may raise `CommandError`.
+        """
+        self._running = _Waiting(command_id, "", self.command_deadline)
+
+        def opened(answer: Room | Away) -> None:
+            if isinstance(answer, Away):
+                raise away(answer)
+            then(answer)
+
+        self.gateway.open_room(room, kind, self.step(opened))
+
+    def step(self, then: Callable[[T], None]) -> Callable[[T], None]:
+        """Part of the running command, to be called back by the gateway; void if the command is answered by then.
+
+        `then` may raise `CommandError`.
+        """
+        waiting = self._running
+
+        def go(answer: T) -> None:
+            if waiting is None or self._running is not waiting:
+                return
+            try:
+                then(answer)
+            except CommandError as error:
+                self._running = None
+                self._fail(waiting.command_id, waiting.name, error)
+                self._advance()
+
+        return go
+
+    def finish(self, payload: bytes) -> None:
+        """Answer the running command."""
+        self._running = None
+        self.transport.send(payload)
+        self._advance()
+
+    def await_outcome(self, room: Room, submitted: Submitted, submit: Submit) -> None:
+        """Submit what a command publishes; other publications may start, other commands wait.
+
+        Raises:
+            CommandError: 111, its rate is over.
+        """
+        throttle = self.gateway.throttle
+        if throttle is not None:
+            wait = throttle.publish(room.id, self.identity.user, room.kind.slow_mode_seconds, self._now)
+            if wait:
+                raise too_many(wait)
+        self._submitted[submitted] = None
+        if len(self._submitted) >= MOST_SUBMITTED:
+            self._pause()
+        self.gateway.submit(room, submit)
+        if self._running is not None:
+            self._running = None
+            self._advance()
+
+    def settle(self, submitted: Submitted, answer: bytes | CommandError) -> None:
+        """The outcome of a publication is there."""
+        submitted.session = None
+        del self._submitted[submitted]
+        if isinstance(answer, CommandError):
+            self._fail(submitted.command_id, "publish", answer)
+        else:
+            self.transport.send(answer)
+        if self._queue is not None:
+            self._advance()
+        elif self._paused:
+            self._resume()
+
+    def _fail(self, command_id: int, name: str, error: CommandError) -> None:
+        self.gateway.counters.errors[error.code] += 1
+        if command_id:
+            self.transport.send(self.transport.codec.error(command_id, error))
+        if name == "connect":
+            self.state = State.REFUSED
+            self._queue = None
+            self._end()
+            self._ping_at = self._now + REFUSED_SECONDS
+            self._wake(self._ping_at)
+
+    def _close(self, code: DisconnectCode, reason: str) -> None:
+        if self.state is State.CLOSED:
+            return
+        self.gateway.counters.closes[code] += 1
+        self.state = State.CLOSED
+        self._end()
+        self.transport.close(code, reason)
+
+    def _end(self) -> None:
+        """Let go of all that others hold of this client."""
+        if self._running is not None and self._running.entrance is not None:
+            self._running.entrance.cancel()
+        self._running = self._queue = None
+        for submitted in self._submitted:
+            submitted.session = None
+        self._submitted.clear()
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        for subscription in subscriptions.values():
+            self.gateway.leave(subscription.room, subscription)
+        if self._admitted:
+            self._admitted = False
+            self.gateway.forget(self)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _wake(self, at: float) -> None:
+        self.deadline = min(self.deadline, at)
+
+    def _time_out_commands(self, now: float) -> None:
+        waiting = self._running
+        if waiting is not None and waiting.deadline > now and waiting.entrance is not None:
+            waiting.entrance.poll()
+        elif waiting is not None and waiting.deadline <= now:
+            if waiting.entrance is not None:
+                waiting.entrance.cancel()
+            self._running = None
+            self.gateway.counters.timeouts += 1
+            self._fail(waiting.command_id, waiting.name, _too_late())
+        for submitted in list(self._submitted):
+            if submitted.deadline > now:
+                break
+            self.gateway.counters.timeouts += 1
+            self.settle(submitted, _too_late())
+        self._advance()
+
+    def _keep_alive(self, now: float) -> None:
+        if self._pong_by is not None and now >= self._pong_by:
+            self.disconnect(DisconnectCode.NO_PONG)
+            return
+        if self._expires_at is not None and now >= self._expires_at:
+            self.disconnect(DisconnectCode.EXPIRED)
+            return
+        if now >= self._ping_at:
+            self.transport.send(self.transport.codec.ping)
+            self._pong_by = now + self.options.keepalive.pong_seconds
+            self._ping_at = now + self.options.keepalive.ping_seconds
+        for subscription in [s for s in self.subscriptions.values() if s.expires_at is not None]:
+            if subscription.expires_at is not None and now >= subscription.expires_at:
+                subscription.expire()
+
+    def _set_deadline(self, now: float) -> None:
+        due = [self._ping_at]
+        due += (at for at in (self._pong_by, self._expires_at) if at is not None)
+        due += (s.expires_at for s in self.subscriptions.values() if s.expires_at is not None)
+        if self._running is not None:
+            due.append(min(now + POLL_SECONDS, self._running.deadline))
+        if self._submitted:
+            due.append(next(iter(self._submitted)).deadline)
+        self.deadline = min(due)
+
+    # -- rooms ---------------------------------------------------------------------------------------------------
+
+    def enter(self, name: str, command_id: int, joinings: Sequence[Joining], answer: Callable[[], bytes]) -> None:
+        """Enter rooms and answer the running command, all in one turn; everything waits behind it."""
+        waiting = self._running = _Waiting(command_id, name, self.command_deadline)
+
+        def entered(_: None) -> None:
+            self._count_recoveries(joinings)
+            if entrance.error is not None:
+                raise entrance.error
+            self.transport.send(answer())
+            self._running = None
+            for joining in joinings:
+                self._join(joining)
+            self._advance()
+
+        go = self.step(entered)
+        entrance = waiting.entrance = Entrance(joinings, lambda: go(None))
+        limits = self.options.limits
+        entrance.begin(limits.recovery_bytes, limits.recovery_entries)
+
+    def leave(self, channel: str) -> Subscription | None:
+        """End a subscription without telling the client; the one that there was."""
+        subscription = self.subscriptions.pop(channel, None)
+        if subscription is not None:
+            self.gateway.leave(subscription.room, subscription)
+        return subscription
+
+    def expire_in(self, ttl: int | None) -> None:
+        """The connection's token is valid for so many seconds more; None: for ever."""
+        self._expires_at = self._expiry_of(ttl)
+
+    def expire_subscription_in(self, subscription: Subscription, ttl: int | None) -> None:
+        """Likewise for a subscription."""
+        subscription.expires_at = self._expiry_of(ttl)
+
+    def _expiry_of(self, ttl: int | None) -> float | None:
+        if ttl is None:
+            return None
+        at = self._now + ttl + EXPIRY_GRACE_SECONDS
+        self._wake(at)
+        return at
+
+    def _join(self, joining: Joining) -> None:
+        room, grant = joining.room, joining.grant
+        if room is None or self.state is not State.CONNECTED:
+            return
+        info = self.info
+        if grant.info:
+            info = client_info(self.identity.user, self.client, self.identity.info, grant.info)
+        subscription = Subscription(self, room, joining.origin, info, wants_joins=joining.wants_joins)
+        self.subscriptions[room.id.channel] = subscription
+        self.expire_subscription_in(subscription, grant.ttl)
+        self.gateway.join(room, subscription)
+
+    def _count_recoveries(self, joinings: Sequence[Joining]) -> None:
+        counters = self.gateway.counters
+        for joining in joinings:
+            if joining.outcome:
+                counters.recoveries["refused" if joining.error is not None else joining.outcome] += 1
+                counters.recovered_entries += joining.recovered_entries
+
+    # -- connect -------------------------------------------------------------------------------------------------
+
+    def admit(self, identity: Identity) -> None:
+        """The client is who it says.
+
+        Raises:
+            Disconnect: 3504, the user has too many connections.
+        """
+        self.state = State.CONNECTING
+        self.identity = identity
+        refusal = self.gateway.admit(self)
+        if refusal is not None:
+            raise Disconnect(DisconnectCode.CONNECTION_LIMIT, refusal)
+        self._admitted = True
+        self.info = client_info(identity.user, self.client, identity.info, b"")
+        self.user_json = json_string(identity.user)
+        self.sender = self.gateway.sender(identity.site, identity.user)
+
+    def connected(self) -> None:
+        """The connect command is about to be answered: from now on there are pings instead of its time-out."""
+        # Spread over half a period, so that a crowd that connects at once is not pinged at once.
+        spread = crc32(self.client.encode()) / 2**33
+        self._ping_at = self._now + self.options.keepalive.ping_seconds * (1 - spread)
+        self.deadline = self._ping_at
+        self.state = State.CONNECTED
+        self.expire_in(self.identity.ttl)
+
+
+def _rpc(session: Session, command_id: int, request: RpcRequest) -> None:
+    if request.method != "send":
+        raise CommandError(ErrorCode.NOT_AVAILABLE, f"there is no rpc {request.method!r}")
+    publishing.send(session, command_id, request)
+
+
+def _ping(session: Session, command_id: int, _: PingRequest) -> None:
+    session.transport.send(session.transport.codec.empty(command_id, "ping"))
+
+
+def _send(_: Session, __: int, ___: SendRequest) -> None:
+    """Nothing here listens to it; it is counted like every command."""
+
+
+_HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {
+    "connect": connecting.connect,
+    "subscribe": subscribing.subscribe,
+    "unsubscribe": subscribing.unsubscribe,
+    "publish": publishing.publish,
+    "presence": reading.presence,
+    "presence_stats": reading.presence_stats,
+    "history": reading.history,
+    "ping": _ping,
+    "send": _send,
+    "rpc": _rpc,
+    "refresh": connecting.refresh,
+    "sub_refresh": subscribing.sub_refresh,
+}
+_OUT_OF_TURN: Final = ("{} comes once, first", "{} before connect")
+_KINDS_OF_RATES: Final = frozenset({"publish", "rpc", "history", "presence", "presence_stats"})
+
+
+def too_many(wait: float) -> CommandError:
+    """Error 111, with the seconds to wait."""
+    return CommandError(ErrorCode.TOO_MANY_REQUESTS, f"wait {wait:.1f} s")
+
+
+def _overlaps(name: str, command: Command) -> bool:
+    """Whether a command may start before the publications ahead of it have an outcome."""
+    return name == "publish" or (name == "rpc" and command.rpc is not None and command.rpc.method == "send")
+
+
+def _too_late() -> CommandError:
+    return CommandError(ErrorCode.INTERNAL, f"no answer within {COMMAND_SECONDS:.0f} s; try again, with the same id")

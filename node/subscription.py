@@ -1,0 +1,62 @@
+"""A client's place in a room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from node.codes import DisconnectCode, UnsubscribeCode
+from node.permissions import Origin, allows
+
+if TYPE_CHECKING:
+    from node.seams import Room, Transport
+    from node.session import Session
+
+
+class Subscription:
+    """A client's place in a room; a `seams.Member`.
+
+    Attributes:
+        session: Whose.
+        room: Where.
+        origin: How it came about.
+        info: ClientInfo as JSON.
+        wants_joins: Whether the client is told of joins and leaves.
+        may_publish: Whether the client may publish here.
+        expires_at: Monotonic seconds of its end, refresh and grace considered; None: it does not expire.
+    """
+
+    __slots__ = ("expires_at", "info", "may_publish", "origin", "room", "session", "wants_joins")
+
+    def __init__(self, session: Session, room: Room, origin: Origin, info: bytes, *, wants_joins: bool) -> None:
+        self.session, self.room, self.origin, self.info, self.wants_joins = session, room, origin, info, wants_joins
+        self.may_publish = allows(room.kind.publish, session.identity, origin)
+        self.expires_at: float | None = None
+
+    @property
+    def transport(self) -> Transport:
+        """See `seams.Member`."""
+        return self.session.transport
+
+    @property
+    def client(self) -> str:
+        """See `seams.Member`."""
+        return self.session.client
+
+    @property
+    def user(self) -> str:
+        """See `seams.Member`."""
+        return self.session.identity.user
+
+    def lose(self) -> None:
+        """See `seams.Member`."""
+        if self.origin is Origin.SERVER:
+            self.session.disconnect(DisconnectCode.INSUFFICIENT_STATE)
+        else:
+            self.session.unsubscribe(self.room.id.channel, UnsubscribeCode.INSUFFICIENT_STATE)
+
+    def expire(self) -> None:
+        """Its time is up."""
+        if self.origin is Origin.SERVER:
+            self.session.disconnect(DisconnectCode.SUBSCRIPTION_EXPIRED)
+        else:
+            self.session.unsubscribe(self.room.id.channel, UnsubscribeCode.EXPIRED)
