@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import time
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import token_hex
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -109,7 +109,7 @@ class Identity:
     proof: str = ""
     info: bytes = b""
     ttl: int | None = None
-    subscriptions: Mapping[str, Grant] = _NO_SUBSCRIPTIONS
+    subscriptions: Mapping[str, Grant] = field(default_factory=lambda: _NO_SUBSCRIPTIONS)
     role: str = ""
 
 
