@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from edge_config.channel import parse_channel
 from edge_config.kinds import Who
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from edge_config.channel import Channel
     from edge_config.kinds import RoomKind
     from node.auth import Identity
+
+
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_WHO: Final = {
+    Who.NOBODY: "the server alone",
+    Who.TOKEN: "those who subscribed with a token",
+    Who.SUBSCRIBER: "subscribers",
+    Who.USER: "users whom a token names",
+    Who.ANYONE: "anyone",
+}
 
 
 class Origin(Enum):
@@ -48,14 +59,24 @@ class RoomKinds:
         size = len(channel.encode())
         if not 0 < size <= self._channel_bytes:
             raise CommandError(ErrorCode.BAD_REQUEST, f"channel is {size} bytes long; give 1 to {self._channel_bytes}")
-        if not channel.isprintable():
-            raise CommandError(ErrorCode.BAD_REQUEST, f"channel {channel!r} has characters that can't be printed")
+        if _CONTROL.search(channel):
+            raise CommandError(ErrorCode.BAD_REQUEST, f"channel {channel!r} has control characters")
         parts = parse_channel(channel)
         kind = self._kinds.get(parts.kind or self._default)
         if kind is None:
             detail = f"there is no kind {parts.kind!r}" if parts.kind else "channels here are KIND:NAME"
             raise CommandError(ErrorCode.UNKNOWN_CHANNEL, f"{channel!r}: {detail}")
         return parts, kind
+
+
+def require(who: Who, identity: Identity, origin: Origin | None, what: str) -> None:
+    """Refuse somebody who has not a right (see `allows`).
+
+    Raises:
+        CommandError: 103; `what` is for whom.
+    """
+    if not allows(who, identity, origin):
+        raise denied(f"{what} is for {_WHO[who]}")
 
 
 def allows(who: Who, identity: Identity, origin: Origin | None) -> bool:

@@ -232,8 +232,9 @@ class HistoryResult(Struct, gc=False):
 class Codec(Protocol):
     """A wire format. All results are whole payloads, unless said otherwise."""
 
-    ping: bytes
-    """The server's ping, which has a frame of its own."""
+    @property
+    def ping(self) -> bytes:
+        """The server's ping, which has a frame of its own."""
 
     def decode(self, payload: bytes) -> list[Command]:
         """The commands of one WebSocket message, in order.
@@ -300,11 +301,14 @@ class JsonCodec:
 
     __slots__ = ("_decode", "_max_commands")
 
-    ping: Final = b"{}"
-
     def __init__(self, max_commands: int = 1000) -> None:
         self._decode = msgspec.json.Decoder(Command).decode
         self._max_commands = max_commands
+
+    @property
+    def ping(self) -> bytes:
+        """See `Codec.ping`."""
+        return b"{}"
 
     def decode(self, payload: bytes) -> list[Command]:
         """See `Codec.decode`."""

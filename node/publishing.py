@@ -10,7 +10,7 @@ from edge_config.kinds import Schema
 from node import chat
 from node.codes import CommandError, ErrorCode
 from node.joining import away
-from node.permissions import allows, check_entrance, denied
+from node.permissions import check_entrance, require
 from node.publication import chat_data
 from router.entry import Entry, Kind
 from router.events import Away, Duplicate, History, Refusal, Submit
@@ -139,8 +139,7 @@ def _enter(session: Session, channel: str, command_id: int, then: Callable[[Room
     subscription = session.subscriptions.get(channel)
     origin = subscription.origin if subscription is not None else None
     check_entrance(channel, parts, session.identity, origin)
-    if not allows(kind.publish, session.identity, origin):
-        raise denied(f"publishing in {channel!r} is for {kind.publish.value}")
+    require(kind.publish, session.identity, origin, f"publishing in {channel!r}")
     session.open_room(command_id, RoomId(session.identity.site, channel), kind, then)
 
 

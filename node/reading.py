@@ -9,7 +9,7 @@ from msgspec import Raw
 from edge_config.kinds import Presence
 from node.codes import CommandError, ErrorCode
 from node.joining import away
-from node.permissions import allows, check_entrance, denied
+from node.permissions import check_entrance, require
 from node.protocol import HistoryResult
 from node.publication import encode_publication
 from router.events import Away, History
@@ -18,7 +18,7 @@ from router.ids import RoomId
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_config.kinds import RoomKind, Who
+    from edge_config.kinds import RoomKind
     from node.protocol import ChannelRequest, HistoryRequest
     from node.seams import Page, Room
     from node.session import Session
@@ -55,7 +55,7 @@ def history(session: Session, command_id: int, request: HistoryRequest) -> None:
         result = HistoryResult(publications, room.epoch, room.offset)
         session.finish(session.transport.codec.history(command_id, result))
 
-    _read(session, command_id, request.channel, lambda kind: kind.read_history, read)
+    _read(session, command_id, "history", request.channel, read)
 
 
 def presence(session: Session, command_id: int, request: ChannelRequest) -> None:
@@ -69,7 +69,7 @@ def presence(session: Session, command_id: int, request: ChannelRequest) -> None
         _require(request.channel, room.kind, Presence.ROSTER)
         session.finish(session.transport.codec.presence(command_id, session.gateway.presence(room)))
 
-    _read(session, command_id, request.channel, lambda kind: kind.read_presence, reply)
+    _read(session, command_id, "presence", request.channel, reply)
 
 
 def presence_stats(session: Session, command_id: int, request: ChannelRequest) -> None:
@@ -84,7 +84,7 @@ def presence_stats(session: Session, command_id: int, request: ChannelRequest) -
         clients, users = session.gateway.presence_stats(room)
         session.finish(session.transport.codec.presence_stats(command_id, clients, users))
 
-    _read(session, command_id, request.channel, lambda kind: kind.read_presence, reply)
+    _read(session, command_id, "presence", request.channel, reply)
 
 
 def _require(channel: str, kind: RoomKind, least: Presence) -> None:
@@ -92,13 +92,11 @@ def _require(channel: str, kind: RoomKind, least: Presence) -> None:
         raise CommandError(ErrorCode.NOT_AVAILABLE, f"presence is {kind.presence.value} in {channel!r}")
 
 
-def _read(
-    session: Session, command_id: int, channel: str, who: Callable[[RoomKind], Who], then: Callable[[Room], None]
-) -> None:
+def _read(session: Session, command_id: int, what: str, channel: str, then: Callable[[Room], None]) -> None:
     subscription = session.subscriptions.get(channel)
     parts, kind = session.options.kinds.find(channel)
     origin = subscription.origin if subscription is not None else None
     check_entrance(channel, parts, session.identity, origin)
-    if not allows(who(kind), session.identity, origin):
-        raise denied(f"reading this in {channel!r} is for {who(kind).value}")
+    who = kind.read_history if what == "history" else kind.read_presence
+    require(who, session.identity, origin, f"{what} of {channel!r}")
     session.open_room(command_id, RoomId(session.identity.site, channel), kind, then)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from zlib import crc32
 
@@ -169,13 +170,10 @@ class Session:
     def on_time(self, now: float) -> None:
         """Do what is due: pings, time-outs, expiry; sets the next `deadline`."""
         self._now = now
-        if self.state is State.CLOSED:
-            self.deadline = float("inf")
-            return
         self._time_out_commands(now)
         if self.state is State.CONNECTED:
             self._keep_alive(now)
-        elif now >= self._ping_at:
+        elif self.state is not State.CONNECTING and now >= self._ping_at:
             self.disconnect(DisconnectCode.NORMAL if self.state is State.REFUSED else DisconnectCode.STALE)
         self._set_deadline(now)
 
@@ -433,7 +431,10 @@ class Session:
                 subscription.expire()
 
     def _set_deadline(self, now: float) -> None:
-        due = [self._ping_at]
+        if self.state is State.CLOSED:
+            self.deadline = inf
+            return
+        due = [] if self.state is State.CONNECTING else [self._ping_at]
         due += (at for at in (self._pong_by, self._expires_at) if at is not None)
         due += (s.expires_at for s in self.subscriptions.values() if s.expires_at is not None)
         if self._running is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from node.auth import NO_GRANT, AuthError, ExpiredToken
 from node.codes import CommandError, ErrorCode
 from node.joining import Joining
-from node.permissions import Origin, allows, check_entrance, denied
+from node.permissions import Origin, check_entrance, denied, require
 from node.protocol import expiry
 from router.ids import RoomId
 
@@ -34,8 +34,7 @@ def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> N
     if request.token:
         origin, grant = Origin.TOKEN, _grant(session, request.token, channel)
     check_entrance(channel, parts, identity, origin)
-    if not allows(kind.subscribe, identity, origin):
-        raise denied(f"subscribing to {channel!r} is for {kind.subscribe.value}")
+    require(kind.subscribe, identity, origin, f"subscribing to {channel!r}")
     joining = Joining(session.gateway, RoomId(identity.site, channel), kind, request, origin, grant)
     session.enter("subscribe", command_id, [joining], lambda: codec.subscribed(command_id, joining.result(codec)))
 

@@ -6,7 +6,6 @@ What a test holds back (`gateway.hold`) waits until `gateway.release`; nothing e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +20,8 @@ from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
 from router.ids import RoomId, sender_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from edge_config.kinds import RoomKind
     from node.ratelimit import Throttle
     from node.seams import Member, Room, User
