@@ -183,7 +183,5 @@ def _refuse(data: bytes, error: Exception, fields: tuple[str, ...]) -> NoReturn:
         if name in SERVER_OWNED:
             raise _bad(f"{name} is set by the server; leave it out") from error
         if name not in fields:
-            raise _bad(
-                f"{name} is no field of a chat message; give {', '.join(fields)}, or put it into meta"
-            ) from error
+            raise _bad(f"{name} is no field of it; give {', '.join(fields)}, or put it into meta") from error
     raise _bad(str(error)) from error

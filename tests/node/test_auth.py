@@ -1,0 +1,201 @@
+"""Who a client is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_config.schema import Auth
+from edge_config.secret import Secret
+from node.auth import Authenticator, AuthError, ExpiredToken, Grant, Identity, InvalidToken, Site, make_token
+
+SECRET = "a secret of the tests, long enough for HS256"
+OTHER = "another secret of the tests, long enough, too"
+NOW = 1_794_000_000
+GUEST_KEY = b"g" * 32
+
+
+def authenticator(now: float = NOW, **rules: Any) -> Authenticator:  # noqa: ANN401 - attributes of Site
+    rules = {"secret": Secret(SECRET), **rules}
+    return Authenticator({"default": Site("default", **rules)}, GUEST_KEY, lambda: now)
+
+
+def token(secret: str = SECRET, **claims: object) -> str:
+    return make_token(secret, {"sub": "u1", **claims})
+
+
+def test_a_token_says_who_connects() -> None:
+    who = authenticator().connection(
+        token(
+            exp=NOW + 60, info={"name": "Ann"}, role="moderator", channels=["a"],
+            subs={"b": {"info": {"x": 1}, "data": [2]}, "c": {}},
+        ),
+        "",
+    )  # fmt: skip
+    assert who == Identity(
+        "default", "u1", info=b'{"name":"Ann"}', ttl=60, role="moderator",
+        subscriptions={"a": Grant(), "b": Grant(b'{"x":1}', b"[2]"), "c": Grant()},
+    )  # fmt: skip
+
+
+def test_a_token_without_end_does_not_expire() -> None:
+    assert authenticator().connection(token(), "").ttl is None
+
+
+@pytest.mark.parametrize(("now", "ttl"), [(NOW, 100), (NOW + 99, 1), (NOW + 104, 1)])
+def test_within_the_leeway_a_token_lives_on_for_a_second(now: float, ttl: int) -> None:
+    assert authenticator(now).connection(token(exp=NOW + 100), "").ttl == ttl
+
+
+def test_a_time_to_live_is_bounded_for_the_timers_of_clients() -> None:
+    assert authenticator().connection(token(exp=NOW * 1000), "").ttl == 365 * 86_400
+
+
+def test_an_expired_token_is_told_from_a_bad_one() -> None:
+    with pytest.raises(ExpiredToken, match="it expired 105 s ago"):
+        authenticator(NOW + 105).connection(token(exp=NOW), "")
+
+
+@pytest.mark.parametrize(
+    ("bad", "rules", "complaint"),
+    [
+        ("hello", {}, "Not enough segments"),
+        ("a.b.c", {}, "Invalid header"),
+        ("ü.ü.ü", {}, "a"),
+        (token(OTHER), {}, "its signature does not match our key"),
+        (token()[:-3], {}, "does not match our key"),
+        (jwt.encode({"sub": "u1"}, "", "none"), {}, "alg value is not allowed"),
+        (jwt.encode({"sub": "u1"}, SECRET * 2, "HS512"), {}, "alg value is not allowed"),
+        (token(), {"secret": None}, "this node has no key for tokens; configure auth.secret"),
+        (token(), {"secret": Secret("")}, "this node has no key for tokens"),
+        (token(sub=7), {}, r"its claims can't be used: Expected `str`"),
+        (token(exp="soon"), {}, "its claims can't be used"),
+        (token(channels="a"), {}, "its claims can't be used"),
+        (token(nbf=NOW + 10), {}, "nbf is 10 s ahead of this node's clock"),
+        (token(iat=NOW + 10), {}, "iat is 10 s ahead"),
+        (token(), {"audience": "chat"}, "aud is '', this site's is 'chat'"),
+        (token(aud=["a", "b"]), {"audience": "chat"}, "aud is"),
+        (token(iss="x"), {"issuer": "y"}, "iss is 'x', this site's is 'y'"),
+        (token(channel="a"), {}, "this is a subscription token"),
+        (token(sub="guest:1"), {}, "sub begins with guest:"),
+        ("", {}, "this site takes no guests; connect with a token"),
+    ],
+)
+def test_a_bad_token_is_refused_and_told_why(bad: str, rules: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidToken, match=complaint):
+        authenticator(**rules).connection(bad, "")
+
+
+@pytest.mark.parametrize("audience", ["chat", ["chat", "mail"]])
+def test_a_token_may_name_audience_and_issuer(audience: object) -> None:
+    gate = authenticator(audience="chat", issuer="y")
+    assert gate.connection(token(aud=audience, iss="y", nbf=NOW + 4), "").user == "u1"
+
+
+def test_of_several_sites_the_one_whose_key_verifies_the_token_counts() -> None:
+    sites = {"a": Site("a", Secret(SECRET)), "b": Site("b", Secret(OTHER)), "c": Site("c")}
+    both = Authenticator(sites, GUEST_KEY, lambda: NOW)
+    assert both.connection(token(OTHER), "").site == "b"
+    assert both.connection(token(SECRET), "").site == "a"
+
+
+def test_the_default_site_is_what_the_configuration_says() -> None:
+    auth = Auth(secret=Secret(SECRET), audience="a", issuer="i", leeway_seconds=7, insecure=True)
+    assert Site.default(auth) == Site("default", Secret(SECRET), "a", "i", 7, insecure=True)
+
+
+# -- guests ------------------------------------------------------------------------------------------------------
+
+
+def test_a_guest_is_the_same_guest_with_the_proof_even_after_a_restart() -> None:
+    first = authenticator(insecure=True).connection("", "")
+    assert first.guest
+    assert first.user.startswith("guest:")
+    assert len(first.user) == len("guest:") + 16
+    assert authenticator(insecure=True).connection("", first.proof) == first
+
+
+def test_two_guests_are_two() -> None:
+    gate = authenticator(insecure=True)
+    assert gate.connection("", "").user != gate.connection("", "").user
+
+
+@pytest.mark.parametrize(
+    "change", [lambda p: p[:-1] + "_", lambda p: "guest:0000000000000000" + p[22:], lambda _: "guest:1."]
+)
+def test_a_forged_proof_makes_a_new_guest(change: Any) -> None:  # noqa: ANN401 - a function of text
+    gate = authenticator(insecure=True)
+    first = gate.connection("", "")
+    forged = change(first.proof)
+    assert gate.connection("", forged).user not in {first.user, forged.rpartition(".")[0]}
+
+
+def test_a_proof_of_another_node_family_is_void() -> None:
+    first = authenticator(insecure=True).connection("", "")
+    other = Authenticator({"default": Site("default", insecure=True)}, b"h" * 32, lambda: NOW)
+    assert other.connection("", first.proof).user != first.user
+
+
+def test_a_token_without_sub_makes_a_guest_where_guests_need_a_token() -> None:
+    who = authenticator().connection(make_token(SECRET, {"exp": NOW + 5}), "")
+    assert who.guest
+    assert who.ttl == 5
+    assert authenticator().connection(make_token(SECRET, {}), who.proof).user == who.user
+
+
+# -- subscriptions -----------------------------------------------------------------------------------------------
+
+U1 = Identity("default", "u1")
+GUEST = Identity("default", "guest:1", guest=True)
+
+
+@pytest.mark.parametrize(
+    ("who", "claims"),
+    [
+        (U1, {}),
+        (U1, {"client": "c1"}),
+        (GUEST, {"sub": "guest:1"}),
+        (GUEST, {"sub": ""}),
+    ],
+)
+def test_a_subscription_token_opens_its_channel(who: Identity, claims: dict[str, Any]) -> None:
+    shown = token(channel="$a", exp=NOW + 60, info={"x": 1}, **claims)
+    assert authenticator().subscription(shown, who, "c1", "$a") == Grant(b'{"x":1}', b"", 60)
+
+
+@pytest.mark.parametrize(
+    ("who", "claims", "complaint"),
+    [
+        (U1, {}, "channel is None, this subscription's is"),
+        (U1, {"channel": "$b"}, r"channel is '\$b', this subscription's is '\$a'"),
+        (U1, {"channel": "$a", "sub": "u2"}, "sub is 'u2'"),
+        (U1, {"channel": "$a", "sub": ""}, "sub is ''"),
+        (GUEST, {"channel": "$a", "sub": "guest:2"}, "sub is 'guest:2'"),
+        (U1, {"channel": "$a", "client": "c2"}, "client is 'c2'"),
+        (Identity("other", "u1"), {"channel": "$a"}, "site is 'default'"),
+    ],
+)
+def test_a_subscription_token_opens_nothing_else(who: Identity, claims: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidToken, match=complaint):
+        authenticator().subscription(token(**claims), who, "c1", "$a")
+
+
+def test_an_expired_subscription_token_is_told_from_a_bad_one() -> None:
+    with pytest.raises(ExpiredToken):
+        authenticator(NOW + 9).subscription(token(channel="$a", exp=NOW), U1, "c1", "$a")
+
+
+def test_a_session_id_can_not_be_guessed_from_the_client_id() -> None:
+    one, other = authenticator(), Authenticator({}, b"h" * 32)
+    assert one.session_id("c1") == authenticator().session_id("c1")
+    assert len({one.session_id("c1"), one.session_id("c2"), other.session_id("c1")}) == 3
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_arbitrary_texts_are_refused_and_nothing_else(shown: str, proof: str) -> None:
+    with pytest.raises(AuthError):
+        authenticator().connection(shown, proof)
