@@ -44,23 +44,23 @@ class Events:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
-    def debug(self, event: str, **fields: object) -> None:
+    def debug(self, event: str, /, **fields: object) -> None:
         """For those who look for a fault."""
         self._write(logging.DEBUG, event, fields)
 
-    def info(self, event: str, **fields: object) -> None:
+    def info(self, event: str, /, **fields: object) -> None:
         """All is as it should be."""
         self._write(logging.INFO, event, fields)
 
-    def warning(self, event: str, **fields: object) -> None:
+    def warning(self, event: str, /, **fields: object) -> None:
         """Somebody should look at it, some day."""
         self._write(logging.WARNING, event, fields)
 
-    def error(self, event: str, **fields: object) -> None:
+    def error(self, event: str, /, **fields: object) -> None:
         """Somebody should look at it now."""
         self._write(logging.ERROR, event, fields)
 
-    def fault(self, event: str, error: BaseException, **fields: object) -> None:
+    def fault(self, event: str, error: BaseException, /, **fields: object) -> None:
         """A fault of the program; written with its traceback."""
         self._write(logging.ERROR, event, fields, error)
 

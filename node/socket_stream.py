@@ -67,10 +67,12 @@ class SocketStream(trio.abc.HalfCloseableStream):
 
     @override
     async def send_eof(self) -> None:
-        """Say that nothing more comes. Over TLS there is no half-closed state; there it ends with `aclose`."""
+        """Say that nothing more comes."""
         await trio.lowlevel.checkpoint()
-        if not isinstance(self._socket, ssl.SSLSocket):
-            with suppress(OSError):
+        with suppress(OSError, ValueError):  # gone, or, over TLS, the other side has not said the same yet
+            if isinstance(self._socket, ssl.SSLSocket):
+                self._socket.unwrap()
+            else:
                 self._socket.shutdown(socket.SHUT_WR)
 
     @override

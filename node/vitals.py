@@ -49,11 +49,6 @@ class Condition:
         self.log = LogState.OK
         self.log_reason = ""
 
-    @property
-    def readiness(self) -> Readiness:
-        """Whether clients should be sent here."""
-        return readiness(self.state, self.log, self.log_reason)
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -134,6 +129,12 @@ class Vitals:
         self._started = time.monotonic()
         self._window = Window(self._sample())
         metrics.refreshers.append(self._refresh)
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether clients should be sent here."""
+        condition = self.condition
+        return readiness(condition.state, condition.log, condition.log_reason)
 
     def status(self) -> NodeStatus:
         """How the node is now."""
