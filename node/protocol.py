@@ -317,10 +317,10 @@ class JsonCodec:
                 payload.decode()  # raw values are not looked into further, but go out to others
             if b"\n" not in payload:
                 return [self._decode(payload)]
-            lines = payload.split(b"\n")
-            if len(lines) > self._max_commands + 1:  # the last may be empty
-                raise ProtocolError(f"{len(lines)} lines in a message, at most {self._max_commands} commands are taken")
-            return [self._decode(line) for line in lines if line]
+            lines = [line for line in payload.split(b"\n") if line]
+            if not 0 < len(lines) <= self._max_commands:
+                raise ProtocolError(f"{len(lines)} commands in a message; send 1 to {self._max_commands}")
+            return [self._decode(line) for line in lines]
         except UnicodeDecodeError as error:
             raise ProtocolError(f"not UTF-8 at byte {error.start}") from error
         except RecursionError as error:

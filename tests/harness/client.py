@@ -112,10 +112,13 @@ class Client:
         answer = self.ask(name, body)
         return answer["error"]["code"] if answer is not None and "error" in answer else None
 
-    @property
     def end(self) -> int | None:
         """The code with which the connection was closed."""
         return self.transport.end[0] if self.transport.end is not None else None
+
+    def is_read(self) -> bool:
+        """Whether the node reads what the client sends."""
+        return not self.transport.paused
 
     def pushes(self, kind: str) -> list[dict[str, Any]]:
         """Pushes of a kind, in order."""

@@ -64,7 +64,8 @@ def test_every_command_is_known_by_its_name(name: str) -> None:
         (b'{"id":1,"publish":{"data":"\\ud800"}}', "truncated"),
         (b'{"id":1,"publish":{"data":' + b"[" * 100_000, "nested too deeply"),
         (b'{"id":1,"publish":\n{"data":1}}', "truncated"),
-        (b"{}\n{}\n{}\n{}\n{}", "at most 3 commands"),
+        (b"{}\n{}\n{}\n{}\n{}", "5 commands in a message; send 1 to 3"),
+        (b"\n\n", "0 commands"),
     ],
 )
 def test_what_is_not_the_protocol_is_refused_and_named(payload: bytes, complaint: str) -> None:
