@@ -1,0 +1,62 @@
+"""What a node with this configuration does not do, or does at a risk, and how to change it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from edge_config.schema import ANY_ORIGIN, Durability, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_config.schema import Config
+
+SECRET_BYTES: Final = 32  # RFC 7518, section 3.2: a key for HS256 has at least the size of the hash
+
+
+def notices(config: Config) -> list[str]:
+    """Sentences for an operator; the gravest come first."""
+    return [*_clients(config), *_network(config), *_rooms(config), *_storage(config)]
+
+
+def _clients(config: Config) -> Iterator[str]:
+    auth = config.auth
+    if auth.secret is None:
+        yield (
+            "Client tokens are refused: there is no secret to verify them. Set CHAT_NODE_AUTH__SECRET, or"
+            " auth.secret_file in the configuration (`openssl rand -hex 32` makes a secret)."
+        )
+    elif (length := len(auth.secret.reveal().encode())) < SECRET_BYTES:
+        yield f"auth.secret has {length} bytes, so it can be guessed: give {SECRET_BYTES} (`openssl rand -hex 32`)."
+    if auth.insecure:
+        yield "Guests may connect without a token (auth.insecure, which --dev turns on): not for production."
+    else:
+        yield "Guests are off: auth.insecure = true lets clients without a token in; --dev does so to try the node out."
+    if ANY_ORIGIN in auth.allowed_origins:
+        yield "Any web page may connect: list your sites in auth.allowed_origins instead of *."
+
+
+def _network(config: Config) -> Iterator[str]:
+    listen = config.listen
+    if is_loopback(listen.host):
+        yield f"Only this machine can connect: listen.host is {listen.host}; 0.0.0.0 opens the port to others."
+        return
+    if config.node.dev:
+        yield f"--dev is on, and listen.host = {listen.host} is open to others: anybody there may do everything."
+    if listen.tls_certificate is None:
+        yield (
+            "TLS is off: give listen.tls_certificate and listen.tls_key, or let a balancer in front of the node end it."
+        )
+
+
+def _rooms(config: Config) -> Iterator[str]:
+    default = config.rooms.default_kind
+    if default not in config.kinds:
+        how = f"add [kinds.{default}]" if default else "name a kind in rooms.default_kind"
+        yield f"Rooms without a kind in their name are refused: {how} to allow them."
+    yield "Moderation is off: this version has none."
+
+
+def _storage(config: Config) -> Iterator[str]:
+    if config.log.durability is Durability.OS:
+        yield 'Acknowledged messages do not survive a power cut: log.durability is "os"; "fsync" makes them.'
