@@ -301,6 +301,13 @@ class Cluster:
                     self._unfiled.pop(entry.room, None)
         rooms.shrink()
 
+    def trimmed(self, floors: Sequence[tuple[RoomId, int]]) -> None:
+        """Retention dropped the oldest entries of rooms from the disk."""
+        for room, floor in floors:
+            state = self.rooms.get(room)
+            if state is not None:
+                state.floor = max(state.floor, floor)
+
     def know_keys(self, keys: KeyFilter) -> None:
         """From now on `keys` says which message ids may be on disk; until then every one is looked up there."""
         for key in self._recent:

@@ -22,6 +22,7 @@ from router.completions import (
     KeysScanned,
     Persisted,
     RoomLoaded,
+    Trimmed,
 )
 from router.errors import StorageFault
 from router.events import Away, Configuration, History, Submit
@@ -88,7 +89,7 @@ class Router:
         self._full = False
         self._closing = False
         self._now_ms = time.time_ns() // 1_000_000
-        log.scan_keys(-1, SCAN_KEYS, None)
+        log.scan_keys(-1, SCAN_KEYS)
         self.cluster.start(self._now_ms)
         self.turn()
 
@@ -126,7 +127,7 @@ class Router:
             for claim in effects.claims:
                 log.cas(claim.expected_version, claim.new, claim)
             for room in effects.load:
-                log.load_room(room, None)
+                log.load_room(room)
             if effects.find:
                 log.find_keys(effects.find, effects.find)
             for done, outcome in effects.outcomes:
@@ -166,6 +167,8 @@ class Router:
                 self.cluster.found(done.token, done.known, self._now_ms)
             case KeysScanned():
                 self._scanned(done)
+            case Trimmed():
+                self.cluster.trimmed(done.floors)
             case CasDone():
                 self._claimed(done.token, done.current)
             case Halted():
@@ -182,7 +185,7 @@ class Router:
         if len(done.numbers) < SCAN_KEYS:
             self.cluster.know_keys(self._keys)
         else:
-            self.log.scan_keys(done.numbers[-1], SCAN_KEYS, None)
+            self.log.scan_keys(done.numbers[-1], SCAN_KEYS)
 
     def _watch_space(self) -> None:
         full = self.log.full

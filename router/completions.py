@@ -1,0 +1,92 @@
+"""What the log's threads answer, in the order in which it happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.entry import Entry
+    from router.errors import StorageFault
+    from router.events import Configuration, KnownKey, RoomRecord
+    from router.ids import RoomId
+
+
+@dataclass(slots=True, frozen=True)
+class Persisted:
+    """Every batch up to `ticket` is durable.
+
+    Attributes:
+        entries: In this commit.
+        seconds: From the oldest batch's hand-over to now.
+        fsync_seconds: Of the commit itself.
+    """
+
+    ticket: int
+    entries: int
+    seconds: float
+    fsync_seconds: float
+
+
+@dataclass(slots=True, frozen=True)
+class Filed:
+    """These entries can be read from the tables now, and their keys found there."""
+
+    entries: Sequence[Entry]
+
+
+@dataclass(slots=True, frozen=True)
+class CasDone:
+    """The register's row after a compare-and-set, whoever won it; None: there is none."""
+
+    token: Any
+    current: Configuration | None
+
+
+@dataclass(slots=True, frozen=True)
+class RoomLoaded:
+    """A room as the tables know it."""
+
+    record: RoomRecord
+
+
+@dataclass(slots=True, frozen=True)
+class KeysFound:
+    """Those of the keys asked for that are known."""
+
+    token: Any
+    known: Sequence[KnownKey]
+
+
+@dataclass(slots=True, frozen=True)
+class KeysScanned:
+    """Known keys' numbers in rising order; fewer than asked for: these were the last."""
+
+    numbers: Sequence[int]
+
+
+@dataclass(slots=True, frozen=True)
+class HistoryRead:
+    """Entries of a room, or why they can't be read."""
+
+    token: Any
+    result: list[Entry] | StorageFault
+
+
+@dataclass(slots=True, frozen=True)
+class Trimmed:
+    """Retention dropped the oldest entries of these rooms, up to and including a sequence each."""
+
+    floors: Sequence[tuple[RoomId, int]]
+
+
+@dataclass(slots=True, frozen=True)
+class Halted:
+    """The log takes nothing more."""
+
+    fault: StorageFault
+
+
+Completion = Persisted | Filed | CasDone | RoomLoaded | KeysFound | KeysScanned | HistoryRead | Trimmed | Halted

@@ -1,0 +1,79 @@
+"""A frame of the journal: what one group commit makes durable.  Sans-I/O.
+
+::
+
+    frame = u8 version | msgpack [promises, truncations, commits, entries] | blake2b-64 of all before it
+
+`entries` are the canonical bytes of the entries, one after the other.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from router.entry import split
+from router.errors import CorruptEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from router.events import Batch
+
+VERSION: Final = 1
+CHECK_BYTES: Final = 8
+
+
+class Frame(msgspec.Struct, array_like=True, gc=False):
+    """What was written together.
+
+    Attributes:
+        promises: (shard, epoch) each.
+        truncations: (shard, lsn) each; they precede the entries.
+        commits: (shard, lsn) each.
+        wires: Canonical bytes of all entries.
+    """
+
+    promises: list[tuple[int, int]]
+    truncations: list[tuple[int, int]]
+    commits: list[tuple[int, int]]
+    wires: bytes
+
+    def entries(self) -> Iterator[bytes]:
+        """The canonical bytes of each entry."""
+        return split(self.wires)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Frame).decode
+
+
+def encode(batches: Sequence[Batch]) -> bytes:
+    """One frame for several batches, in their order."""
+    frame = Frame(
+        [(p.shard, p.epoch) for batch in batches for p in batch.promises],
+        [(t.shard, t.lsn) for batch in batches for t in batch.truncations],
+        [commit for batch in batches for commit in batch.commits.items()],
+        b"".join([entry.wire for batch in batches for entry in batch.entries]),
+    )
+    body = bytes((VERSION,)) + _encode(frame)
+    return body + blake2b(body, digest_size=CHECK_BYTES).digest()
+
+
+def decode(data: bytes) -> Frame:
+    """Read a frame.
+
+    Raises:
+        CorruptEntry: It is not what was written.
+    """
+    body, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
+    if blake2b(body, digest_size=CHECK_BYTES).digest() != check:
+        raise CorruptEntry("its checksum does not match")
+    if body[0] != VERSION:
+        raise CorruptEntry(f"it has version {body[0]}, this program reads {VERSION}")
+    try:
+        return _decode(body[1:])
+    except msgspec.MsgspecError as error:
+        raise CorruptEntry(str(error)) from error

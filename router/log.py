@@ -1,0 +1,502 @@
+"""The node's log: one thread that writes, one that reads, and a queue of answers.
+
+The driver hands over batches and questions without waiting. The writer makes one transaction and one fsync of all
+that is queued (a frame of the journal); between commits it files what is committed into the tables that reads use.
+Answers gather in `completions`, and `notify` is called. The first fault of the disk halts the log for good: an fsync
+that failed is never tried again (what it covered may be gone), and nothing is acknowledged any more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from router import journal
+from router.completions import (
+    CasDone,
+    Completion,
+    Filed,
+    Halted,
+    HistoryRead,
+    KeysFound,
+    KeysScanned,
+    Persisted,
+    RoomLoaded,
+    Trimmed,
+)
+from router.entry import GENESIS, Entry
+from router.errors import CorruptEntry, StorageFault
+from router.events import Batch, Configuration, History
+from router.filing import Filing
+from router.log_reader import LogReader
+from router.log_schema import FILE_NAME, open_reader, open_writer
+from router.replay import read_register, replay
+from router.retention import Retention, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from router.ids import RoomId
+
+FILE_AFTER_ENTRIES: Final = 4096  # unfiled entries from which filing begins at once
+FILE_AFTER_SECONDS: Final = 1.0  # and the age of the oldest
+SLICE_ENTRIES: Final = 512  # about 3 ms of work between two commits
+FORCE_ENTRIES: Final = 65_536  # from here on filing goes before commits: memory is bounded
+SPACE_SECONDS: Final = 1.0  # between two looks at the free space
+FULL_SHARE: Final = 0.85  # of the disk; above it the file system itself becomes slow and other programs fail
+TRUNCATE_WAL_BYTES: Final = 64 << 20
+
+
+@dataclass(slots=True, frozen=True)
+class LogOptions:
+    """How the log writes.
+
+    Attributes:
+        commit_window: Seconds that a commit may wait for more under load.
+        commit_entries: From so many entries on it does not.
+        durable: False: without fsync, for tests.
+        quota_bytes: Of the files; 0: only the disk's space counts.
+    """
+
+    commit_window: float = 0.002
+    commit_entries: int = 256
+    durable: bool = True
+    quota_bytes: int = 0
+
+
+class LogMeta(NamedTuple):
+    """What was made with the database.
+
+    Attributes:
+        birth: Of the cluster, in every stream epoch.
+        disk_id: Of this database.
+        pseudonym_key: Makes senders' pseudonyms.
+        guest_key: Signs guests' ids.
+    """
+
+    birth: str
+    disk_id: str
+    pseudonym_key: bytes
+    guest_key: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class LogStatistics:
+    """A moment of the log.
+
+    Attributes:
+        bytes: Of the database file.
+        wal_bytes: Of its write-ahead file.
+        queued: Entries handed over and not durable.
+        unfiled: Entries durable and not filed.
+    """
+
+    bytes: int
+    wal_bytes: int
+    queued: int
+    unfiled: int
+
+
+@dataclass(slots=True)
+class _Cas:
+    expected_version: int
+    new: Configuration
+    token: Any
+
+
+@dataclass(slots=True)
+class _Committed:
+    entries: Sequence[Entry]
+
+
+_STOP: Final = object()
+
+
+class Log:
+    """The log of one node; made by `open`.
+
+    Attributes:
+        meta: What was made with the database.
+        recovered: What it held when it was opened.
+        completions: Answers, oldest first; the driver takes them from the left.
+        full: Whether there is too little space for more.
+        fault: Why it has halted.
+    """
+
+    def __init__(self, path: Path, options: LogOptions, notify: Callable[[], None], lock: int) -> None:
+        self.path, self.options = path, options
+        self._notify, self._lock = notify, lock
+        self.completions: deque[Completion] = deque()
+        self.full = False
+        self.fault: StorageFault | None = None
+        self._space_at = 0.0
+        self._writes: SimpleQueue[Any] = SimpleQueue()
+        self._reads: SimpleQueue[Any] = SimpleQueue()
+        self._queued = 0
+        self._connection = open_writer(path, synchronous="FULL" if options.durable else "OFF")
+        rows = dict(self._connection.execute("SELECT key, value FROM meta").fetchall())
+        self.meta = LogMeta(rows["birth"].decode(), rows["disk_id"].decode(), rows["pseudonym_key"], rows["guest_key"])
+        found = replay(self._connection, path)
+        self.recovered = found.recovered
+        self._chains = found.chains
+        self._frames = deque(found.frames)
+        self._next_frame = found.next_frame
+        self._filed = {tail.shard: 0 for tail in found.recovered.shards.values()}
+        self._filed |= dict(self._connection.execute("SELECT shard, lsn FROM shard").fetchall())
+        self._register = read_register(self._connection)
+        self._filing = Filing(self._connection)
+        self._retention = Retention(self._connection)
+        self._unfiled: dict[int, list[Entry]] = {}
+        self._unfiled_count = 0
+        self._unfiled_since = 0.0
+        self._reader_connection = open_reader(path)
+        self._reader = LogReader(self._reader_connection)
+        self._watch_space(0.0)
+        self._threads = [
+            threading.Thread(target=self._write_loop, name="log-writer", daemon=True),
+            threading.Thread(target=self._read_loop, name="log-reader", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @classmethod
+    def open(cls, folder: Path, options: LogOptions, notify: Callable[[], None]) -> Log:
+        """Open or create the log in a data directory; blocks while it is verified and replayed.
+
+        Raises:
+            StorageFault: Another process has it, it is damaged, or the disk fails.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(folder)
+        except OSError as error:
+            raise StorageFault("io", f"The data directory {folder} can't be used: {error}.") from error
+        try:
+            return cls(folder / FILE_NAME, options, notify, lock)
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise _fault(error, folder / FILE_NAME) from error
+        except StorageFault:
+            os.close(lock)
+            raise
+
+    # -- from the driver -----------------------------------------------------------------------------------------
+
+    def append(self, batch: Batch) -> None:
+        """Make a batch durable; answered by `Persisted`."""
+        self._queued += len(batch.entries)
+        self._writes.put((batch, time.monotonic()))
+
+    def committed(self, entries: Sequence[Entry]) -> None:
+        """These entries may be filed; answered by `Filed`."""
+        self._writes.put(_Committed(entries))
+
+    def cas(self, expected_version: int, new: Configuration, token: object) -> None:
+        """Compare-and-set a row of this node's own register; answered by `CasDone`."""
+        self._writes.put(_Cas(expected_version, new, token))
+
+    def retain(self, rule: Rule, dedupe_seconds: int) -> None:
+        """Drop what is older or more than the rule allows, a slice at a time; answered by `Trimmed`."""
+        self._writes.put((rule, dedupe_seconds, int(time.time() * 1000)))
+
+    def load_room(self, room: RoomId) -> None:
+        """Read a room's head; answered by `RoomLoaded`."""
+        self._reads.put(lambda: RoomLoaded(self._reader.room(room)))
+
+    def find_keys(self, keys: list[bytes], token: object) -> None:
+        """Look up dedupe keys; answered by `KeysFound`."""
+        self._reads.put(lambda: KeysFound(token, self._reader.keys(keys)))
+
+    def scan_keys(self, after: int, limit: int) -> None:
+        """List known keys' numbers; answered by `KeysScanned`."""
+        self._reads.put(lambda: KeysScanned(self._reader.key_numbers(after, limit)))
+
+    def history(self, read: History, token: object) -> None:
+        """Read entries; answered by `HistoryRead`."""
+        self._reads.put((read, token))
+
+    def statistics(self) -> LogStatistics:
+        """Sizes of this moment."""
+        wal = self.path.with_name(self.path.name + "-wal")
+        return LogStatistics(_size(self.path), _size(wal), self._queued, self._unfiled_count)
+
+    def close(self) -> None:
+        """Write what was handed over, end the threads, and close the files; may be called twice."""
+        if self._lock < 0:
+            return
+        self._writes.put(_STOP)
+        self._reads.put(_STOP)
+        for thread in self._threads:
+            thread.join()
+        self._reader_connection.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        os.close(self._lock)
+        self._lock = -1
+
+    # -- the writer's thread -------------------------------------------------------------------------------------
+
+    def _write_loop(self) -> None:
+        stopping = False
+        last = 0.0
+        pending: deque[Any] = deque()
+        while not stopping:
+            with suppress(Empty):
+                pending.append(self._writes.get(timeout=self._patience()))
+            self._take_all(pending)
+            if self._is_batch(pending) and len(pending) == 1:
+                self._gather(pending, last)
+            try:
+                stopping = self._work(pending)
+            except (sqlite3.Error, OSError, CorruptEntry) as error:
+                self._halt(_fault(error, self.path))
+                stopping = self._refuse_all()
+            pending.clear()
+            last = time.monotonic()
+            self._watch_space(last)
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for something to write; None: for ever."""
+        if self._retention.busy:
+            return 0.0
+        if not self._unfiled_count:
+            return None
+        if self._unfiled_count >= FILE_AFTER_ENTRIES:
+            return 0.0
+        return max(0.0, self._unfiled_since + FILE_AFTER_SECONDS - time.monotonic())
+
+    def _take_all(self, pending: deque[Any]) -> None:
+        with suppress(Empty):
+            while True:
+                pending.append(self._writes.get_nowait())
+
+    @staticmethod
+    def _is_batch(pending: deque[Any]) -> bool:
+        return bool(pending) and isinstance(pending[0], tuple) and isinstance(pending[0][0], Batch)
+
+    def _gather(self, pending: deque[Any], last: float) -> None:
+        """Under load a small commit waits a moment for more; the first one after a rest does not."""
+        left = last + self.options.commit_window - time.monotonic()
+        if left > 0 and len(pending[0][0].entries) < self.options.commit_entries:
+            with suppress(Empty):
+                pending.append(self._writes.get(timeout=left))
+                self._take_all(pending)
+
+    def _work(self, pending: deque[Any]) -> bool:
+        batches: list[Batch] = []
+        since = 0.0
+        claims: list[_Cas] = []
+        stopping = False
+        for item in pending:
+            if isinstance(item, tuple) and isinstance(item[0], Batch):
+                batches.append(item[0])
+                since = since or item[1]
+            elif isinstance(item, _Committed):
+                self._note(item.entries)
+            elif isinstance(item, _Cas):
+                claims.append(item)
+            elif item is _STOP:
+                stopping = True
+            else:
+                self._retention.begin(*item)
+        filing = self._choose_slice(stopping=stopping, committing=bool(batches))
+        if batches or claims or filing or self._retention.busy:
+            self._transact(batches, claims, filing, since)
+        return stopping
+
+    def _transact(self, batches: list[Batch], claims: list[_Cas], filing: list[list[Entry]], since: float) -> None:
+        execute = self._connection.execute
+        answers: list[Completion] = []
+        execute("BEGIN IMMEDIATE")
+        try:
+            if batches:
+                self._journal(batches)
+            answers += [CasDone(claim.token, self._claim(claim)) for claim in claims]
+            if filing:
+                self._filing.file(filing, self._chains)
+                self._forget_frames(filing)
+                answers.append(Filed([entry for entries in filing for entry in entries]))
+            if self._retention.busy and not batches:
+                floors = self._retention.step()
+                if floors:
+                    answers.append(Trimmed(floors))
+            started = time.monotonic()
+            execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                execute("ROLLBACK")
+            raise
+        now = time.monotonic()
+        if batches:
+            count = sum(len(batch.entries) for batch in batches)
+            self._queued -= count
+            answers.insert(0, Persisted(batches[-1].ticket, count, now - since, now - started))
+        self.completions.extend(answers)
+        self._notify()
+
+    def _journal(self, batches: list[Batch]) -> None:
+        number, self._next_frame = self._next_frame, self._next_frame + 1
+        self._connection.execute("INSERT INTO journal(n, frame) VALUES (?, ?)", (number, journal.encode(batches)))
+        highest: dict[int, int] = {}
+        for batch in batches:
+            for promise in batch.promises:
+                self._connection.execute(
+                    "INSERT INTO shard(shard, lsn, chain, promised, commit_lsn) VALUES (?, 0, ?, ?, 0)"
+                    " ON CONFLICT(shard) DO UPDATE SET promised=max(promised, excluded.promised)",
+                    (promise.shard, GENESIS, promise.epoch),
+                )
+                self._chains.setdefault(promise.shard, GENESIS)
+            for entry in batch.entries:
+                highest[entry.shard] = entry.lsn
+        self._frames.append((number, highest))
+
+    def _claim(self, claim: _Cas) -> Configuration | None:
+        current = self._register.get(claim.new.shard)
+        if (current.version if current else 0) != claim.expected_version:
+            return current
+        new = claim.new
+        self._connection.execute(
+            "INSERT OR REPLACE INTO register(shard, version, epoch, primary_node, primary_disk, members)"
+            " VALUES (?,?,?,?,?,?)",
+            (new.shard, new.version, new.epoch, *new.primary, msgspec.json.encode(new.members).decode()),
+        )
+        self._register[new.shard] = new
+        return new
+
+    def _note(self, entries: Sequence[Entry]) -> None:
+        unfiled = self._unfiled
+        for entry in entries:
+            shard = unfiled.get(entry.shard)
+            if shard is None:
+                unfiled[entry.shard] = [entry]
+            else:
+                shard.append(entry)
+        if not self._unfiled_count:
+            self._unfiled_since = time.monotonic()
+        self._unfiled_count += len(entries)
+
+    def _choose_slice(self, *, stopping: bool, committing: bool) -> list[list[Entry]]:
+        count = self._unfiled_count
+        due = count >= FILE_AFTER_ENTRIES or (
+            count and time.monotonic() >= self._unfiled_since + FILE_AFTER_SECONDS and not committing
+        )
+        if not due or stopping:
+            return []
+        most = SLICE_ENTRIES if count < FORCE_ENTRIES else SLICE_ENTRIES * 8
+        chosen: list[list[Entry]] = []
+        taken = 0
+        unfiled = self._unfiled
+        while unfiled and taken < most:
+            shard = next(iter(unfiled))
+            entries = unfiled.pop(shard)
+            chosen.append(entries)
+            taken += len(entries)
+        self._unfiled_count -= taken
+        return chosen
+
+    def _forget_frames(self, filing: list[list[Entry]]) -> None:
+        filed = self._filed
+        for entries in filing:
+            filed[entries[0].shard] = entries[-1].lsn
+        frames = self._frames
+        done = 0
+        while frames and all(filed.get(shard, 0) >= lsn for shard, lsn in frames[0][1].items()):
+            done = frames.popleft()[0]
+        if done:
+            self._connection.execute("DELETE FROM journal WHERE n<=?", (done,))
+
+    def _watch_space(self, now: float) -> None:
+        if now and now < self._space_at:
+            return
+        self._space_at = now + SPACE_SECONDS
+        quota = self.options.quota_bytes
+        space = os.statvfs(self.path.parent)
+        used = 1 - space.f_bavail / space.f_blocks if space.f_blocks else 0.0
+        self.full = used > FULL_SHARE or (0 < quota < _size(self.path))
+        if _size(self.path.with_name(self.path.name + "-wal")) > TRUNCATE_WAL_BYTES and self.fault is None:
+            with suppress(sqlite3.OperationalError):  # a reader is at work; the next look tries again
+                self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _refuse_all(self) -> bool:
+        """Take what comes without doing it, until the log is closed."""
+        while self._writes.get() is not _STOP:
+            pass
+        return True
+
+    # -- the reader's thread -------------------------------------------------------------------------------------
+
+    def _read_loop(self) -> None:
+        while (question := self._reads.get()) is not _STOP:
+            try:
+                answer = self._read(*question) if isinstance(question, tuple) else question()
+            except (sqlite3.Error, CorruptEntry) as error:
+                self._halt(_fault(error, self.path))
+                continue
+            self.completions.append(answer)
+            self._notify()
+
+    def _read(self, read: History, token: object) -> HistoryRead:
+        try:
+            return HistoryRead(token, self._reader.history(read))
+        except (sqlite3.Error, CorruptEntry) as error:
+            fault = _fault(error, self.path)
+            self._halt(fault)
+            return HistoryRead(token, fault)
+
+    def _halt(self, fault: StorageFault) -> None:
+        if self.fault is None:
+            self.fault = fault
+            self.completions.append(Halted(fault))
+            self._notify()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _take_lock(folder: Path) -> int:
+    path = folder / "lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise StorageFault(
+            "locked",
+            f"The data directory {folder} is in use by process {holder}. Each node needs a directory of its own:"
+            " end that process, or give another --data-dir.",
+        ) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    return lock
+
+
+def _fault(error: BaseException, path: Path) -> StorageFault:
+    """What a failure of the disk means to an operator."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if code is not None else None
+    if primary == sqlite3.SQLITE_FULL:
+        return StorageFault("full", f"The disk of {path} is full. Free space, then restart the node.")
+    if isinstance(error, CorruptEntry) or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageFault(
+            "corrupt",
+            f"{path} is damaged: {error}. Run `chat-node log verify`; restore the data directory from a backup.",
+        )
+    return StorageFault(
+        "io", f"{path} can't be written or read: {error}. Look at the disk (dmesg), then restart the node."
+    )

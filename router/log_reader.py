@@ -1,0 +1,111 @@
+"""Short reads of the log's tables, on a read-only connection of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from router.entry import Entry, decode, split
+from router.errors import CorruptEntry
+from router.events import KnownKey, RoomRecord
+from router.keyfilter import key_number
+from router.log_schema import VISIBLE
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+    from router.events import History
+    from router.ids import RoomId
+
+CHUNKS_AT_ONCE: Final = 100  # rows of one statement; a long reader keeps checkpoints from finishing
+
+
+class LogReader:
+    """Answers questions from the tables.
+
+    Args:
+        connection: Read-only; used by one thread.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def room(self, room: RoomId) -> RoomRecord:
+        """The head of a room; of one that was never written, the beginning."""
+        row = self._execute(
+            "SELECT generation, sequence, meta_n, ts, floor FROM room WHERE site=? AND channel=?", room
+        ).fetchone()
+        return RoomRecord(room, *row) if row else RoomRecord(room)
+
+    def keys(self, keys: Sequence[bytes]) -> list[KnownKey]:
+        """Those of the dedupe keys that are known."""
+        known = []
+        for key in keys:
+            row = self._execute(
+                "SELECT rest, sequence, fingerprint FROM dedupe WHERE key=?", (key_number(key),)
+            ).fetchone()
+            if row and row[0] == key[7:]:
+                known.append(KnownKey(key, row[1], row[2]))
+        return known
+
+    def key_numbers(self, after: int, limit: int) -> list[int]:
+        """Numbers of known keys above `after`, rising."""
+        rows = self._execute("SELECT key FROM dedupe WHERE key>? ORDER BY key LIMIT ?", (after, limit))
+        return [row[0] for row in rows.fetchall()]
+
+    def history(self, read: History) -> list[Entry]:
+        """Visible entries of a room, as asked.
+
+        Raises:
+            CorruptEntry: What is stored is not what was written.
+        """
+        row = self._execute("SELECT id FROM room WHERE site=? AND channel=?", read.room).fetchone()
+        if row is None:
+            return []
+        taken: list[Entry] = []
+        left = read.max_bytes
+        expected: int | None = None
+        for wire in self._wires_back(row[0], read) if read.reverse else self._wires_on(row[0], read):
+            entry = decode(wire, None)
+            if read.since is not None and (
+                entry.sequence >= read.since if read.reverse else entry.sequence <= read.since
+            ):
+                continue
+            if entry.room != read.room or (expected is not None and entry.sequence != expected):
+                raise CorruptEntry(f"{entry!r} stands where sequence {expected} of {read.room.channel} should")
+            expected = entry.sequence + (-1 if read.reverse else 1)
+            left -= len(wire)
+            if len(taken) == read.limit or (left < 0 and taken):
+                break
+            taken.append(entry)
+        return taken
+
+    def _wires_on(self, room: int, read: History) -> Iterator[bytes]:
+        since = read.since or 0
+        row = self._execute(
+            "SELECT max(first) FROM chunk WHERE room=? AND stream=? AND first<=?", (room, VISIBLE, since + 1)
+        ).fetchone()
+        first = row[0] or 0
+        while True:
+            rows = self._execute(
+                "SELECT last, wires FROM chunk WHERE room=? AND stream=? AND first>=? ORDER BY first LIMIT ?",
+                (room, VISIBLE, first, CHUNKS_AT_ONCE),
+            ).fetchall()
+            for _, wires in rows:
+                yield from split(wires)
+            if len(rows) < CHUNKS_AT_ONCE:
+                return
+            first = rows[-1][0] + 1
+
+    def _wires_back(self, room: int, read: History) -> Iterator[bytes]:
+        before = read.since if read.since is not None else 1 << 62
+        while True:
+            rows = self._execute(
+                "SELECT first, wires FROM chunk WHERE room=? AND stream=? AND first<? ORDER BY first DESC LIMIT ?",
+                (room, VISIBLE, before, min(CHUNKS_AT_ONCE, read.limit)),
+            ).fetchall()
+            for _, wires in rows:
+                yield from reversed(list(split(wires)))
+            if not rows:
+                return
+            before = rows[-1][0]

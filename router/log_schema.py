@@ -1,0 +1,125 @@
+"""The log's database: how it is opened, its tables, and what became of them over time.
+
+One connection writes and checkpoints; readers open the file read-only. Tables, beside the journal, are filled by
+filing (router/filing.py) and are what reads use:
+
+========  ============================================================================================
+meta      the cluster's birth id, the disk's id, keys of this node
+journal   one frame per group commit; deleted when all its entries are filed
+register  the configuration of each shard (this node's own register)
+shard     how far each shard's log is filed, its chain there, promises and commits
+room      the head of each room
+chunk     entries of one room, their canonical bytes one after the other
+place     runs of a shard's log: which entry is where, and the chain before the run
+dedupe    where a client's message was first written
+========  ============================================================================================
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+import sqlite_utils
+
+from router.errors import StorageFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FILE_NAME: Final = "log.sqlite3"
+CHECKPOINT_PAGES: Final = 2000  # 8 MiB of WAL between checkpoints; each costs about as much as a commit
+CACHE_KIB: Final = 32_768
+
+VISIBLE: Final = 0  # of chunk.stream: entries that clients see, by sequence
+META: Final = 1  # entries that they don't, by meta_n
+EPOCHS: Final = 2  # EPOCH entries of a shard, by lsn; chunk.room is then -1 - shard
+
+
+def _create(db: sqlite_utils.Database) -> None:
+    db.table("meta").create({"key": str, "value": bytes}, pk="key")
+    db.table("journal").create({"n": int, "frame": bytes}, pk="n")
+    db.table("register").create(
+        {"shard": int, "version": int, "epoch": int, "primary_node": str, "primary_disk": str, "members": str},
+        pk="shard",
+    )
+    db.table("shard").create({"shard": int, "lsn": int, "chain": bytes, "promised": int, "commit_lsn": int}, pk="shard")
+    db.table("room").create(
+        {
+            "id": int, "site": str, "channel": str, "shard": int, "generation": int, "sequence": int, "meta_n": int,
+            "ts": int, "floor": int, "bytes": int,
+        },
+        pk="id",
+    )  # fmt: skip
+    db.table("room").create_index(["site", "channel"], unique=True)
+    db.table("chunk").create(
+        {
+            "id": int, "room": int, "stream": int, "first": int, "last": int, "first_ts": int, "last_ts": int,
+            "wires": bytes,
+        },
+        pk="id",
+    )  # fmt: skip
+    db.table("chunk").create_index(["room", "stream", "first"], unique=True)
+    db.table("place").create(
+        {"id": int, "shard": int, "first": int, "last": int, "before": bytes, "entries": bytes}, pk="id"
+    )
+    db.table("place").create_index(["shard", "first"], unique=True)
+    db.table("dedupe").create({"key": int, "rest": bytes, "sequence": int, "fingerprint": bytes, "ts": int}, pk="key")
+    for key, value in (
+        ("birth", secrets.token_hex(4)),
+        ("disk_id", secrets.token_hex(8)),
+        ("pseudonym_key", secrets.token_bytes(32)),
+        ("guest_key", secrets.token_bytes(32)),
+    ):
+        db.table("meta").insert({"key": key, "value": value.encode() if isinstance(value, str) else value})
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (_create,)
+"""Each takes the database from the version of its index to the next; none is ever changed once released."""
+
+
+def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
+    """Open the one connection that writes, creating or migrating the database.
+
+    Args:
+        path: The database file.
+        synchronous: ``FULL`` or ``OFF``, see SQLite's pragma.
+
+    Raises:
+        sqlite3.Error: It can't be opened.
+        StorageFault: A newer version of this program made it.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise StorageFault(
+            "version",
+            f"{path} has version {version} of the log's tables; this chat-node knows {len(MIGRATIONS)}."
+            " Run a chat-node as new as the one that wrote it.",
+        )
+    for number in range(version, len(MIGRATIONS)):
+        connection.execute("BEGIN IMMEDIATE")
+        MIGRATIONS[number](sqlite_utils.Database(connection))
+        connection.execute(f"PRAGMA user_version={number + 1}")
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that only reads.
+
+    Raises:
+        sqlite3.Error: It can't be opened.
+    """
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA query_only=1")
+    return connection
