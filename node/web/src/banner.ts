@@ -56,7 +56,7 @@ export class Banner {
   }
 
   #drawButton(status: Status | null): void {
-    const label = status?.kind === "waiting" ? "Try now" : status?.kind === "closed" ? "Connect again" : "";
+    const label = status?.kind === "waiting" ? "Try now" : status?.kind === "closed" ? "Try again" : "";
     if (!label && document.activeElement === this.#button) {
       find("content", HTMLTextAreaElement).focus();
     }
@@ -76,7 +76,9 @@ function textOf(status: Status): string {
     case "live":
       return "Connected.";
     case "closed":
-      return `Disconnected: ${status.reason}.`;
+      return status.what === "room"
+        ? `You can't be in this room: ${status.reason}.`
+        : `Disconnected: ${status.reason}.`;
     case "connecting":
     case "waiting":
       if (!navigator.onLine) {

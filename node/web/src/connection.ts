@@ -12,13 +12,13 @@ import { isRecord, readEntry, type Entry } from "./message.ts";
  * - `connecting`: an attempt is under way (`again`: there was a connection before);
  * - `waiting`: the next attempt starts at `until` (milliseconds since 1970);
  * - `live`: connected and in the room;
- * - `closed`: for good, unless the person asks for another attempt.
+ * - `closed`: for good, unless the person asks for another attempt: the `connection`, or only the `room`.
  */
 export type Status =
   | { readonly kind: "connecting"; readonly again: boolean }
   | { readonly kind: "waiting"; readonly until: number }
   | { readonly kind: "live" }
-  | { readonly kind: "closed"; readonly reason: string };
+  | { readonly kind: "closed"; readonly what: "connection" | "room"; readonly reason: string };
 
 /** How a room was entered: for the first time, exactly where it was left, or with messages missed in between. */
 export type Arrival = "first" | "resumed" | "missed";
@@ -143,14 +143,14 @@ export class Connection {
         this.#credentials.guest = data["guest"];
       }
     });
-    this.#client.on("disconnected", (fault) => this.#closed(fault.code, fault.reason));
+    this.#client.on("disconnected", (fault) => this.#closed("connection", fault.code, fault.reason));
     addEventListener("online", this.#hurry);
   }
 
   #followRoom(): void {
     this.#room.on("subscribed", (context) => this.#entered(context));
     this.#room.on("subscribing", () => this.#tell({ kind: "connecting", again: this.#wasLive }));
-    this.#room.on("unsubscribed", (fault) => this.#closed(fault.code, fault.reason));
+    this.#room.on("unsubscribed", (fault) => this.#closed("room", fault.code, fault.reason));
     this.#room.on("publication", ({ data }) => this.#received(data));
     this.#room.on("join", () => this.#countSoon(PRESENCE_QUIET));
     this.#room.on("leave", () => this.#countSoon(PRESENCE_QUIET));
@@ -174,8 +174,8 @@ export class Connection {
     }
   }
 
-  #closed(code: number, reason: string): void {
-    this.#tell({ kind: "closed", reason: explain({ code, message: reason }) });
+  #closed(what: "connection" | "room", code: number, reason: string): void {
+    this.#tell({ kind: "closed", what, reason: explain({ code, message: reason }) });
   }
 
   /** Called by the SDK before each attempt: waits, unless it is the first, and gives what the attempt presents. */

@@ -7,10 +7,10 @@ import type { Entry } from "./message.ts";
 import type { Timeline } from "./timeline.ts";
 
 /**
- * What is known of the entries before the first in the list: there are `some`, they are `loading`, there are `none`,
- * or they could not be read (`unread`).
+ * What is known of the entries before the first in the list: nothing yet (`unknown`), there are `some`, they are
+ * `loading`, there are `none`, or they could not be read (`unread`).
  */
-export type Earlier = "some" | "loading" | "none" | "unread";
+export type Earlier = "unknown" | "some" | "loading" | "none" | "unread";
 
 /** Reads the page of entries before a sequence, or the newest page for 0; an empty page means that there are none. */
 export type ReadPage = (before: number) => Promise<readonly Entry[]>;
@@ -41,7 +41,7 @@ const MAX_ENTRIES = 2_000;
 type Outstanding = "first" | "missed" | null;
 
 export class RoomHistory {
-  earlier: Earlier = "loading";
+  earlier: Earlier = "unknown";
 
   readonly #timeline: Timeline;
   readonly #readPage: ReadPage;
@@ -73,8 +73,8 @@ export class RoomHistory {
   /** The room is out of reach: readings under way are void. */
   left(): void {
     this.#abandon();
-    if (!this.#outstanding && this.earlier === "loading") {
-      this.#setEarlier("some");
+    if (this.earlier === "loading") {
+      this.#setEarlier(this.#outstanding ? "unknown" : "some");
     }
   }
 
@@ -93,7 +93,7 @@ export class RoomHistory {
 
   /** Read the page before the first entry in the list; does nothing if that is under way, or there is none. */
   async readEarlier(): Promise<void> {
-    if (this.#outstanding || this.earlier === "loading" || this.earlier === "none") {
+    if (this.earlier !== "some" && this.earlier !== "unread") {
       return;
     }
     const reading = this.#begin();

@@ -1,6 +1,7 @@
 /** What the page remembers: over a reload in this tab's session storage, over visits in the browser's local storage. */
 
-import { isRecord, type Message } from "./message.ts";
+import { isRecord } from "./message.ts";
+import type { Draft } from "./outbox.ts";
 
 /** Who is chatting where. */
 export interface Seat {
@@ -15,7 +16,7 @@ const SEAT = "chat-node.seat";
 const TOKEN = "chat-node.token";
 const GUEST = "chat-node.guest";
 const OWN_IDS = "chat-node.own-ids";
-const DRAFTS = "chat-node.drafts";
+const DRAFTS = "chat-node.drafts.";
 
 /** A storage that the browser may refuse (privacy settings, full): the page then forgets, and works. */
 class Shelf {
@@ -33,9 +34,14 @@ class Shelf {
     }
   }
 
+  /** Keep a value; null takes it away. */
   set(key: string, value: unknown): void {
     try {
-      this.#storage().setItem(key, JSON.stringify(value));
+      if (value === null) {
+        this.#storage().removeItem(key);
+      } else {
+        this.#storage().setItem(key, JSON.stringify(value));
+      }
     } catch {
       // Nothing to mend: see above.
     }
@@ -96,18 +102,14 @@ export class Memory {
     this.#tab.set(OWN_IDS, kept);
   }
 
-  /** Messages for a room that were not acknowledged before this tab was loaded again. */
-  drafts(room: string): Message[] {
-    const saved = this.#tab.get(DRAFTS);
-    if (!isRecord(saved) || saved["room"] !== room || !Array.isArray(saved["messages"])) {
-      return [];
-    }
-    return saved["messages"].filter(isMessage);
+  /** What this tab had written for a room and not seen there when it was left or loaded again. */
+  drafts(room: string): Draft[] {
+    const saved = this.#tab.get(DRAFTS + room);
+    return Array.isArray(saved) ? saved.filter(isDraft) : [];
   }
 
-  saveDrafts(room: string, messages: readonly Message[]): void {
-    const kept = messages.map(({ id, content, author, time }) => ({ id, content, author, time }));
-    this.#tab.set(DRAFTS, { room, messages: kept });
+  saveDrafts(room: string, drafts: readonly Draft[]): void {
+    this.#tab.set(DRAFTS + room, drafts.length > 0 ? drafts : null);
   }
 }
 
@@ -122,12 +124,14 @@ function stringsOf(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
 }
 
-function isMessage(value: unknown): value is Message {
+function isDraft(value: unknown): value is Draft {
   return (
     isRecord(value) &&
     typeof value["id"] === "string" &&
     typeof value["content"] === "string" &&
     typeof value["author"] === "string" &&
-    typeof value["time"] === "number"
+    typeof value["time"] === "number" &&
+    typeof value["state"] === "string" &&
+    typeof value["reason"] === "string"
   );
 }

@@ -10,7 +10,7 @@ export interface Entry {
   readonly type: string;
   /** Empty for types that carry no text. */
   readonly content: string;
-  /** The display name that the sender chose, else the user id. */
+  /** The display name that the sender chose, else the user id, which for guests says nothing to a person. */
   readonly author: string;
   /** When the server ordered it, in milliseconds since 1970. */
   readonly time: number;
@@ -30,6 +30,9 @@ export const MAX_CONTENT_LENGTH = 4000;
 
 /** Longest display name that is shown, in UTF-16 code units. */
 export const MAX_NAME_LENGTH = 40;
+
+/** Begins every guest's user id, and no other. */
+const GUEST = "guest:";
 
 /** Types that stand in the list as a message of their own; other entries only count in the sequence. */
 const SHOWN_TYPES: ReadonlySet<string> = new Set(["text", "image", "file", "action", "placeholder"]);
@@ -67,7 +70,7 @@ export function readEntry(data: unknown): Entry | null {
     userId,
     type,
     content: typeof content === "string" ? content : "",
-    author: readName(meta) || userId,
+    author: readName(meta) || (userId.startsWith(GUEST) ? "Guest" : userId),
     time: Number.isNaN(time) ? 0 : time,
   };
 }

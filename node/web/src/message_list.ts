@@ -15,8 +15,12 @@ export interface ListActions {
 /** Within this many pixels of the end one is at the end. */
 const END = 48;
 
+/** Within this many pixels of the beginning, about the height of its button, one is at the beginning. */
+const BEGINNING = 64;
+
 /** Label of the button above the first message. */
 const EARLIER_LABELS: Readonly<Record<Earlier, string>> = {
+  unknown: "",
   some: "Earlier messages",
   loading: "Loading messages…",
   unread: "Earlier messages could not be loaded. Try again",
@@ -36,18 +40,18 @@ export class MessageList {
   /** The highest sequence that was in the list while the reader was at its end. */
   #seen = 0;
   #last = 0;
-  #beginningVisible = false;
-  #earlierState: Earlier = "loading";
+  #earlierState: Earlier = "unknown";
 
   constructor(actions: ListActions) {
     this.#actions = actions;
     this.#log.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    this.#newest.addEventListener("click", () => this.toEnd());
+    this.#newest.addEventListener("click", () => {
+      // The button goes away, and the keyboard's focus must not go with it.
+      this.#log.focus({ preventScroll: true });
+      this.toEnd();
+    });
     this.#earlier.addEventListener("click", () => actions.readEarlier());
     new ResizeObserver(() => this.#follow()).observe(this.#log);
-    new IntersectionObserver(([entry]) => this.#beginningSeen(entry?.isIntersecting === true), {
-      root: this.#log,
-    }).observe(this.#earlier);
   }
 
   get isAtEnd(): boolean {
@@ -135,10 +139,11 @@ export class MessageList {
     setText(this.#newest, unseen === 0 ? "Newest messages" : unseen === 1 ? "1 new message" : `${unseen} new messages`);
   }
 
+  /** The first message on the screen; a day's line won't do, since it moves when earlier messages come. */
   #firstVisible(): HTMLElement | null {
     const top = this.#log.scrollTop;
     for (const { root } of this.#rows.values()) {
-      if (root.offsetTop + root.offsetHeight > top) {
+      if (root.offsetTop + root.offsetHeight > top && root.classList.contains("message")) {
         return root;
       }
     }
@@ -158,16 +163,12 @@ export class MessageList {
       this.#following = following;
       this.#drawNewest([]);
     }
-  }
-
-  #beginningSeen(visible: boolean): void {
-    this.#beginningVisible = visible;
     this.#fillScreen();
   }
 
   /** Who has scrolled to the first message wants those before it. */
   #fillScreen(): void {
-    if (this.#beginningVisible && this.#earlierState === "some") {
+    if (this.#log.scrollTop < BEGINNING && this.#earlierState === "some") {
       this.#actions.readEarlier();
     }
   }

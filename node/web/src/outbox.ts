@@ -26,6 +26,8 @@ export const MAX_ATTEMPTS = 6;
 /** Drafts kept while they cannot be sent: more than a person writes during an outage, little to keep. */
 export const MAX_DRAFTS = 100;
 
+const FRESH = { state: "waiting", attempts: 0, reason: "" } as const;
+
 /**
  * A queue that sends one message at a time.
  *
@@ -60,7 +62,13 @@ export class Outbox {
     if (this.has(message.id)) {
       throw new RangeError(`message ${message.id} is in the outbox already; use retry`);
     }
-    this.#drafts.push({ ...message, state: "waiting", attempts: 0, reason: "" });
+    this.#drafts.push({ ...message, ...FRESH });
+  }
+
+  /** Take over what an outbox held before the page was loaded again, in front of what is here. */
+  restore(drafts: readonly Draft[]): void {
+    const restored = drafts.map((draft): Draft => (draft.state === "failed" ? draft : { ...draft, ...FRESH }));
+    this.#drafts = [...restored.filter((draft) => !this.has(draft.id)), ...this.#drafts];
   }
 
   /** Start sending the first that waits. Returns null if there is none, or one is on its way. */
@@ -103,7 +111,7 @@ export class Outbox {
     const draft = this.#find(id);
     if (draft?.state === "failed") {
       this.#remove(id);
-      this.#drafts.push({ ...draft, state: "waiting", attempts: 0, reason: "" });
+      this.#drafts.push({ ...draft, ...FRESH });
     }
   }
 

@@ -46,9 +46,7 @@ export class Room {
       (data) => this.#connection.publish(data),
       () => this.#draftsChanged(),
     );
-    for (const message of memory.drafts(seat.room)) {
-      this.outbox.add(message);
-    }
+    this.outbox.restore(memory.drafts(seat.room));
   }
 
   /** Connect, also again after the connection was closed for good. */
