@@ -47,7 +47,9 @@ def history(session: Session, command_id: int, request: HistoryRequest) -> None:
             if isinstance(page, Away):
                 raise away(page)
             codec = session.transport.codec
-            reply(room, [Raw(encode_publication(codec, room, entry)) for entry in page.entries])
+            # What is committed, but still to be handed to the members, is beyond the position that the answer gives.
+            entries = (entry for entry in page.entries if entry.sequence <= room.offset)
+            reply(room, [Raw(encode_publication(codec, room, entry)) for entry in entries])
 
         session.gateway.history(room, wanted, session.step(take))
 

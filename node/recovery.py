@@ -107,6 +107,8 @@ class Recovery:
         if not page.entries:
             return Outcome.UNRECOVERABLE
         for entry in page.entries:
+            if entry.sequence > self._room.offset:
+                break  # committed, but still to be handed to the members: it comes as a push
             if entry.sequence != self._reached + 1:
                 return Outcome.UNRECOVERABLE
             self._reached = entry.sequence

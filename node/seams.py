@@ -96,7 +96,8 @@ class Page(NamedTuple):
     """Part of a room's history.
 
     Attributes:
-        entries: Committed and visible; without a hole, oldest first, or newest first if the read was reverse.
+        entries: Committed and visible; without a hole, oldest first, or newest first if the read was reverse. They may
+            go beyond `Room.offset` while its members are still to be handed the last of them.
         offset: `Room.offset` at the moment of the answer.
     """
 

@@ -102,7 +102,9 @@ class FakeRoom:
         self.floor = 0
         self.joined: list[Member] = []
         self.hidden = 0
-        """So many of the newest entries are not known here yet: the head is old."""
+        """So many of the newest entries have not been handed to the members here."""
+        self.runs_ahead = False
+        """Whether pages show such entries already."""
 
     @property
     def offset(self) -> int:
@@ -229,14 +231,25 @@ class FakeGateway:
         )  # fmt: skip
         self._keys[room.id][key] = entry
         room.entries.append(entry)
+        if not room.hidden:
+            self._deliver(room, entry)
+        return entry
+
+    def hand_over(self, room: FakeRoom) -> None:
+        """Hand the hidden entries to the members."""
+        while room.hidden:
+            room.hidden -= 1
+            self._deliver(room, room.entries[room.offset - 1])
+
+    def _deliver(self, room: FakeRoom, entry: Entry) -> None:
         for member in list(room.joined):
             codec = member.transport.codec
             publication = encode_publication(codec, room, entry)
             member.transport.send(codec.push_publication(room.channel_json, publication))
-        return entry
 
     def _page(self, room: FakeRoom, read: History) -> Page:
-        visible = [entry for entry in room.entries[: room.offset] if entry.sequence > room.floor]
+        known = room.entries if room.runs_ahead else room.entries[: room.offset]
+        visible = [entry for entry in known if entry.sequence > room.floor]
         if read.reverse:
             visible.reverse()
             visible = [e for e in visible if read.since is None or e.sequence < read.since]

@@ -176,9 +176,21 @@ def test_a_position_above_the_head_waits_for_the_head() -> None:
     client = node.connected("u1")
     assert recover(client, 4) is None
     node.run(1.2)
-    room.hidden = 0
+    node.gateway.hand_over(room)
     node.run(0.6)
     assert offsets(client) == [5]
+
+
+def test_what_the_members_are_still_to_be_handed_comes_once() -> None:
+    node = world()
+    room = room_with(node, 5)
+    room.hidden, room.runs_ahead = 2, True
+    client = node.connected("u1")
+    assert recover(client, 1)["recovered"] is True
+    history = client.ask("history", {"channel": "r", "limit": 9})
+    assert history["offset"] == len(history["publications"]) == 3
+    node.gateway.hand_over(room)
+    assert offsets(client) == [2, 3, 4, 5]
 
 
 def test_a_position_above_the_head_is_never_unrecoverable() -> None:
