@@ -104,8 +104,7 @@ class Recovery:
     def _append(self, page: Page | Away) -> Outcome:
         if isinstance(page, Away):
             return Outcome.AWAY
-        if not page.entries:
-            return Outcome.UNRECOVERABLE
+        before = self._reached
         for entry in page.entries:
             if entry.sequence > self._room.offset:
                 break  # committed, but still to be handed to the members: it comes as a push
@@ -114,7 +113,7 @@ class Recovery:
             self._reached = entry.sequence
             self._size += len(entry.wire)
             self.entries.append(entry)
-        return self._judge()
+        return self._judge() if self._reached > before else Outcome.UNRECOVERABLE
 
     def _judge(self) -> Outcome:
         room, since = self._room, self._since
