@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jwt
+import msgspec
 
 from scripts.benchmarks import prometheus
 from scripts.benchmarks.errors import RunError
@@ -127,7 +128,11 @@ class Measurement:
     def _generate(self, server: Server, load: Load, process: Running, command: Sequence[str], number: int) -> Report:
         before = process.metrics()
         output = output_of(self._shop.cores[1], command, self._shop.log("wsload"), time_limit(self._scale))
-        report = read_report(output)
+        try:
+            report = read_report(output)
+        except msgspec.DecodeError as error:
+            message = f"wsload printed what is no report ({error}): {output[:200]!r}"
+            raise RunError(message) from error
         if not report.established:
             message = f"none of {report.conns} connections was established: {report.first_error}"
             raise RunError(message)

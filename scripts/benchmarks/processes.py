@@ -58,15 +58,14 @@ def output_of(core: int, command: Sequence[str], log: Path, seconds: float) -> b
     Raises:
         RunError: it ran for longer than `seconds`, or printed nothing.
     """
-    process = _start(core, command, log, {}, subprocess.PIPE)
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired as error:
-        message = f"{Path(command[0]).name} did not end within {seconds:.0f} s; its log is {log}"
-        raise RunError(message) from error
-    finally:
-        _end(process, signal.SIGKILL)
-        process.wait()
+    with _start(core, command, log, {}, subprocess.PIPE) as process:
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            message = f"{Path(command[0]).name} did not end within {seconds:g} s; its log is {log}"
+            raise RunError(message) from error
+        finally:
+            _end(process, signal.SIGKILL)
     if not output:
         message = f"{Path(command[0]).name} printed nothing (exit status {process.returncode}): {last_line(log)}"
         raise RunError(message)
