@@ -1,0 +1,129 @@
+"""The command ``chat-node``: starting a node, and the groups of commands around it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from edge_config.notices import notices
+from edge_config.schema import Config
+from node import cluster_command, config_command, log_command, token_command
+from node.endpoints import Endpoints
+from node.terminal import ConfigFile, expected_faults, output, read_config
+from node.version import VERSION
+
+INTERRUPTED: Final = 130  # what shells report for a process that Ctrl-C ended
+
+app = typer.Typer(
+    name="chat-node",
+    help="Real-time chat for web sites and apps, on your own servers.\n\n"
+    "Try it: [bold]chat-node run --region local --dev[/bold], then open the address that it prints, in two windows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(cluster_command.app, name="cluster")
+app.add_typer(config_command.app, name="config")
+app.add_typer(log_command.app, name="log")
+app.add_typer(token_command.app, name="token")
+
+
+@app.command()
+def run(  # noqa: PLR0913, PLR0917 (one parameter per flag)
+    region: Annotated[
+        str | None, typer.Option(help="The region that this node serves: a name of your choice, such as eu.")
+    ] = None,
+    config: ConfigFile = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the public port. 0.0.0.0: reachable from other machines.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The public port, for clients and the page. 0: any free one.")
+    ] = None,
+    internal_port: Annotated[
+        int | None, typer.Option(help="The port for metrics and operators. 0: any free one.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where messages are kept. Each node needs a directory of its own.")
+    ] = None,
+    *,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Try it out: everybody may chat without a token, and nothing is rate-limited.")
+    ] = False,
+) -> None:
+    """Run a node until it is told to stop.
+
+    Ctrl-C or SIGTERM lets its clients go elsewhere first; the same again stops it at once.
+    """
+    flags = {
+        "node.region": region,
+        "node.data_dir": None if data_dir is None else str(data_dir),
+        "node.dev": dev or None,
+        "listen.host": host,
+        "listen.port": port,
+        "listen.internal_port": internal_port,
+    }
+    configuration = read_config(config, flags)
+    with expected_faults():
+        launch(configuration)
+
+
+def launch(config: Config) -> None:
+    """Run a node in this process; returns when it has drained.
+
+    Raises:
+        NodeFault, RouterError: In an exception group: it can't start or go on.
+    """
+    import trio  # noqa: PLC0415 (the other commands need not load a whole node)
+
+    from node import app as node_app  # noqa: PLC0415
+    from node import logs  # noqa: PLC0415
+
+    async def supervise() -> None:
+        async with trio.open_nursery() as nursery:
+            endpoints: Endpoints = await nursery.start(node_app.run, config)
+            output().print(summary(config, endpoints))
+
+    logs.configure(config.logging)
+    try:
+        trio.run(supervise)
+    except* KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def summary(config: Config, endpoints: Endpoints) -> Table:
+    """What an operator wants to know of a node that has just started."""
+    table = Table(
+        title=f"chat-node {VERSION}: node {endpoints.node} in region {config.node.region}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    websocket = endpoints.public.replace("http", "ws", 1)
+    table.add_row("chat", Text(f"{endpoints.public}/"))
+    table.add_row("clients", Text(f"{websocket}/connection/websocket"))
+    table.add_row("metrics", Text(f"{endpoints.internal}/metrics"))
+    table.add_row("status", Text("chat-node cluster status"))
+    table.add_row("data", Text(str(config.node.data_dir)))
+    for number, notice in enumerate(notices(config)):
+        table.add_row("" if number else "note", Text(notice))
+    return table
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(VERSION)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(app())
