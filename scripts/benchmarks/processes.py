@@ -66,6 +66,7 @@ def output_of(core: int, command: Sequence[str], log: Path, seconds: float) -> b
             raise RunError(message) from error
         finally:
             _end(process, signal.SIGKILL)
+            process.wait()  # leaving the block does not wait when we are interrupted
     if not output:
         message = f"{Path(command[0]).name} printed nothing (exit status {process.returncode}): {last_line(log)}"
         raise RunError(message)
