@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from router.ids import RoomId
 
 K = TypeVar("K")
+_PUBLISHING: Final = frozenset({"publish", "rpc"})
+_READING: Final = frozenset({"history", "presence", "presence_stats"})
 MOST_KEPT: Final = 20_000  # buckets of users and rooms each; beyond it the longest unused go, which errs on mildness
 
 
@@ -59,6 +61,15 @@ class ConnectionRates:
         self.publishes = bucket(rates.connection_publishes)
         self.reads = bucket(rates.connection_reads)
         self.refused = 0
+
+    def take(self, name: str, now: float) -> float:
+        """Whether a command may start now: 0.0, or the seconds to wait."""
+        wait = self.commands.take(now) if self.commands is not None else 0.0
+        bucket = self.publishes if name in _PUBLISHING else self.reads if name in _READING else None
+        if bucket is not None and not wait:
+            wait = bucket.take(now)
+        self.refused = self.refused + 1 if wait else 0
+        return wait
 
 
 class Throttle:

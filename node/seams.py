@@ -33,6 +33,10 @@ class Transport(Protocol):
     def codec(self) -> Codec:
         """How this client's commands are read and its replies and pushes written."""
 
+    @property
+    def behind(self) -> bool:
+        """Whether the client has not taken yet all that was sent before this turn."""
+
     def send(self, payload: bytes) -> None:
         """Send one encoded reply or push; payloads leave in the order of calls."""
 

@@ -45,6 +45,10 @@ COMMAND_SECONDS: Final = 4.0  # SDKs give up after 5
 POLL_SECONDS: Final = 0.5  # how often a command that waits is looked after
 EXPIRY_GRACE_SECONDS: Final = 25.0  # SDKs ask for a new token only when the old one has expired
 REFUSED_SECONDS: Final = 5.0  # time for a client to leave by itself whose connect was answered with an error
+OUTPUT_POLL_SECONDS: Final = 0.05  # how often a client is looked at that has to take what it was given first
+MOST_GIVEN: Final = 131_072
+"""Bytes of answers to subscribe and connect that a client was given and may not have taken. Then the next `subscribe`
+waits: the recoveries of many rooms at once would pass the bound of output, and end the client as slow, ever again."""
 MOST_QUEUED: Final = 256  # commands not yet started, and
 MOST_SUBMITTED: Final = 1024  # publications without an outcome: beyond either, the client is not read
 MOST_REFUSED: Final = 1000  # commands over the rate, in a row; such a client does not listen
@@ -113,7 +117,7 @@ class Session:
     """
 
     __slots__ = (
-        "_admitted", "_expires_at", "_now", "_paused", "_ping_at", "_pong_by", "_queue", "_rates", "_running",
+        "_admitted", "_expires_at", "_given", "_now", "_paused", "_ping_at", "_pong_by", "_queue", "_rates", "_running",
         "_starting", "_submitted", "authenticator", "client", "command_deadline", "deadline", "gateway", "identity",
         "info", "options", "sender", "state", "subscriptions", "transport", "user_json",
     )  # fmt: skip
@@ -137,6 +141,7 @@ class Session:
         self._queue: deque[tuple[str, Command, float]] | None = None
         self._running: _Waiting | None = None
         self._submitted: dict[Submitted, None] = {}
+        self._given = 0
         self._rates = ConnectionRates(options.rates, now) if options.rated else None
         self._admitted = self._paused = self._starting = False
 
@@ -155,6 +160,7 @@ class Session:
     def receive(self, payload: bytes, now: float) -> None:
         """Take one WebSocket message of the client: one command or several."""
         self._now = now
+        self._see_output()
         try:
             for command in self.transport.codec.decode(payload):
                 self._take(command)
@@ -166,10 +172,13 @@ class Session:
             self._wake(now + POLL_SECONDS)
         elif self._submitted:
             self._wake(now + COMMAND_SECONDS)
+        elif self._queue is not None:
+            self._wake(now + OUTPUT_POLL_SECONDS)
 
     def on_time(self, now: float) -> None:
         """Do what is due: pings, time-outs, expiry; sets the next `deadline`."""
         self._now = now
+        self._see_output()
         self._time_out_commands(now)
         if self.state is State.CONNECTED:
             self._keep_alive(now)
@@ -217,7 +226,7 @@ class Session:
             )
         if self._rates is not None and not self._within_rates(self._rates, command.id, name):
             return
-        if self._queue is not None or self._running is not None or (self._submitted and not _overlaps(name, command)):
+        if self._queue is not None or self._running is not None or self._must_wait(name, command):
             self._enqueue((name, command, self._now))
         else:
             self._start(name, command, self._now)
@@ -248,16 +257,28 @@ class Session:
             return
         while (queue := self._queue) is not None and self._running is None:
             name, command, received = queue[0]
-            if self._submitted and not _overlaps(name, command):
+            late = received + COMMAND_SECONDS <= self._now
+            if not late and self._must_wait(name, command):
                 break
             queue.popleft()
             if not queue:
                 self._queue = None
-            if received + COMMAND_SECONDS <= self._now:
+            if late:
+                self.gateway.counters.timeouts += 1
                 self._fail(command.id, name, _too_late())
             else:
                 self._start(name, command, received)
         self._resume()
+
+    def _must_wait(self, name: str, command: Command) -> bool:
+        """Whether a command may not start although no other is running."""
+        if self._submitted and not _overlaps(name, command):
+            return True
+        return self._given >= MOST_GIVEN and name == "subscribe"
+
+    def _see_output(self) -> None:
+        if self._given and not self.transport.behind:
+            self._given = 0
 
     def _pause(self) -> None:
         if not self._paused:
@@ -273,14 +294,9 @@ class Session:
 
     def _within_rates(self, rates: ConnectionRates, command_id: int, name: str) -> bool:
         """Whether a command is within the connection's rates; else it is answered 111."""
-        wait = rates.commands.take(self._now) if rates.commands is not None else 0.0
-        if not wait and name in _KINDS_OF_RATES:
-            bucket = rates.publishes if name in {"publish", "rpc"} else rates.reads
-            wait = bucket.take(self._now) if bucket is not None else 0.0
+        wait = rates.take(name, self._now)
         if not wait:
-            rates.refused = 0
             return True
-        rates.refused += 1
         if rates.refused >= MOST_REFUSED:
             raise Disconnect(DisconnectCode.TOO_MANY_REQUESTS)
         self._fail(command_id, name, too_many(wait))
@@ -409,7 +425,7 @@ class Session:
             self.gateway.counters.timeouts += 1
             self._fail(waiting.command_id, waiting.name, _too_late())
         for submitted in list(self._submitted):
-            if submitted.deadline > now:
+            if submitted.deadline > now or submitted.session is None:
                 break
             self.gateway.counters.timeouts += 1
             self.settle(submitted, _too_late())
@@ -441,6 +457,8 @@ class Session:
             due.append(min(now + POLL_SECONDS, self._running.deadline))
         if self._submitted:
             due.append(next(iter(self._submitted)).deadline)
+        elif self._queue is not None and self._running is None:
+            due.append(now + OUTPUT_POLL_SECONDS)
         self.deadline = min(due)
 
     # -- rooms ---------------------------------------------------------------------------------------------------
@@ -453,7 +471,9 @@ class Session:
             self._count_recoveries(joinings)
             if entrance.error is not None:
                 raise entrance.error
-            self.transport.send(answer())
+            payload = answer()
+            self._given += len(payload)
+            self.transport.send(payload)
             self._running = None
             for joining in joinings:
                 self._join(joining)
@@ -562,7 +582,6 @@ _HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {
     "sub_refresh": subscribing.sub_refresh,
 }
 _OUT_OF_TURN: Final = ("{} comes once, first", "{} before connect")
-_KINDS_OF_RATES: Final = frozenset({"publish", "rpc", "history", "presence", "presence_stats"})
 
 
 def too_many(wait: float) -> CommandError:

@@ -36,6 +36,7 @@ class FakeTransport:
     Attributes:
         sent: Decoded payloads, in order.
         end: Code and reason of the close.
+        behind: Whether the client has not taken all yet.
         paused: Whether the client is not read at the moment.
         session: Told when the transport is closed.
     """
@@ -45,7 +46,7 @@ class FakeTransport:
         self.codec = JsonCodec()
         self.sent: list[dict[str, Any]] = []
         self.end: tuple[int, str] | None = None
-        self.paused = False
+        self.paused = self.behind = False
         self.session: Session | None = None
 
     def send(self, payload: bytes) -> None:

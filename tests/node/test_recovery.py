@@ -244,6 +244,29 @@ def test_where_recovery_is_off_nothing_is_recovered() -> None:
     assert unrecoverable(recover(node.connected("u1"), 2), 5)
 
 
+def test_a_client_takes_what_it_was_given_before_it_gets_more() -> None:
+    node = World(Config(auth=Auth(insecure=True), rates=FREE))
+    kind = node.config.kinds["default"]
+    rooms = [node.gateway.room(RoomId("default", channel), kind) for channel in "abc"]
+    for room in rooms:
+        for n in range(20):
+            publish(node, room, n, size=7000)
+    client = node.connected("u1")
+    client.transport.behind = True
+    ids = [client.tell("subscribe", {"channel": channel, "recover": True}) for channel in "abc"]
+    ping = client.tell("ping")
+    assert [client.answer(i) is not None for i in ids] == [True, False, False]
+    client.transport.behind = False
+    node.run(0.06)
+    assert [client.answer(i) is not None for i in ids] == [True, True, False]
+    client.transport.behind = True
+    node.run(0.5)
+    assert client.answer(ping) is None
+    node.run(4.0)
+    assert client.answer(ids[2])["error"]["code"] == 100
+    assert client.answer(ping)["error"]["code"] == 100
+
+
 def test_recoveries_are_counted_by_outcome() -> None:
     node = world()
     room_with(node, 5)

@@ -280,6 +280,20 @@ def test_any_other_command_waits_until_all_before_it_are_answered(name: str, bod
     assert replies[-3:] == [first, second, third]
 
 
+def test_a_command_behind_a_publication_that_waited_itself_waits_for_its_outcome() -> None:
+    node = world()
+    client = in_room(node)
+    node.gateway.held = {"open", "submit"}
+    opening = client.tell("subscribe", {"channel": "r1"})
+    publication = client.tell("publish", {"channel": "r0", "data": message(1)})
+    ping = client.tell("ping")
+    node.gateway.release("open")
+    assert client.answer(opening)["epoch"]
+    assert client.answer(ping) is None
+    node.gateway.release("submit")
+    assert client.answer(publication) == client.answer(ping) == {}
+
+
 def test_publications_into_a_room_that_opens_late_keep_their_order() -> None:
     node = world(kinds={"default": RoomKind(publish=Who.ANYONE)})
     client = node.connected("u1")
