@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from edge_config.notices import notices
@@ -95,27 +94,20 @@ def launch(config: Config) -> None:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def summary(config: Config, endpoints: Endpoints) -> Table:
+def summary(config: Config, endpoints: Endpoints) -> Text:
     """What an operator wants to know of a node that has just started."""
-    table = Table(
-        title=f"chat-node {VERSION}: node {endpoints.node} in region {config.node.region}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        show_header=False,
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    websocket = endpoints.public.replace("http", "ws", 1)
-    table.add_row("chat", Text(f"{endpoints.public}/"))
-    table.add_row("clients", Text(f"{websocket}/connection/websocket"))
-    table.add_row("metrics", Text(f"{endpoints.internal}/metrics"))
-    table.add_row("status", Text("chat-node cluster status"))
-    table.add_row("data", Text(str(config.node.data_dir)))
-    for number, notice in enumerate(notices(config)):
-        table.add_row("" if number else "note", Text(notice))
-    return table
+    clients = endpoints.public.replace("http", "ws", 1)
+    lines = [
+        ("chat", f"{endpoints.public}/"),
+        ("clients", f"{clients}/connection/websocket"),
+        ("metrics", f"{endpoints.internal}/metrics"),
+        ("status", f"chat-node cluster status --internal {endpoints.internal}"),
+        ("data", str(config.node.data_dir)),
+        *(("note", notice) for notice in notices(config)),
+    ]
+    title = (f"chat-node {VERSION}: node {endpoints.node} in region {config.node.region}\n", "bold")
+    parts = (part for label, value in lines for part in ((f"{label:9}", "bold"), f"{value}\n"))
+    return Text.assemble(title, *parts, end="")
 
 
 @app.command()

@@ -8,6 +8,7 @@ each connection ends within `EXCHANGE_SECONDS` whatever the client does. HTTP/2 
 from __future__ import annotations
 
 import logging
+import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -22,8 +23,10 @@ from hypercorn.typing import ConnectionState
 from typing_extensions import override
 
 from node.logs import events
+from node.socket_stream import SocketStream
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     import h11
@@ -112,6 +115,22 @@ class HttpServer:
             self._open -= 1
             self._metrics.http_connections -= 1
             await trio.aclose_forcefully(stream)
+
+    async def serve_socket(self, sock: socket.socket, head: bytes, client: str) -> None:
+        """Answer one request on a socket that the hub gives away.
+
+        Args:
+            sock: Non-blocking, past its TLS handshake if it has one; it is closed when this returns.
+            head: The bytes that were read already.
+            client: The client's address, which a proxy may have told.
+        """
+        try:
+            port, server = sock.getpeername()[1], sock.getsockname()[:2]
+        except OSError:  # gone since
+            sock.close()
+            return
+        scheme = "https" if isinstance(sock, ssl.SSLSocket) else "http"
+        await self.serve(SocketStream(sock), Peer((client, port), server, scheme), head)
 
     async def listen(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Accept and serve connections until cancelled."""

@@ -1,13 +1,19 @@
 """The command ``chat-node``, as a person or a script calls it."""
 
 import json
+import logging
 import os
 import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import trio
 from typer.testing import CliRunner, Result
 
+import node
 from node import endpoints, terminal
 from node.cli import app, summary
 from node.endpoints import Endpoints
@@ -19,12 +25,24 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No configuration of the person who runs the tests has a say."""
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No configuration of the person who runs the tests has a say, and logging is as before when a test is over."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     for name in os.environ:
         if name.startswith("CHAT_NODE"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CHAT_NODE_NODE__DATA_DIR", str(tmp_path / "data"))
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def replace_app(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Awaitable[None]]) -> None:
+    """Run this instead of a node."""
+    module = ModuleType("node.app")
+    monkeypatch.setattr(module, "run", run, raising=False)
+    monkeypatch.setitem(sys.modules, "node.app", module)
+    monkeypatch.setattr(node, "app", module, raising=False)
 
 
 def call(*arguments: str, given: str | None = None) -> Result:
@@ -160,6 +178,34 @@ class TestClusterStatus:
         assert "is no address" in result.stderr
 
 
+class TestConfig:
+    def test_a_configuration_that_can_be_used_is_told_what_is_off(self) -> None:
+        result = call("config", "check")
+        assert result.exit_code == 0
+        assert "Client tokens are refused" in result.stdout
+
+    def test_what_is_in_force_is_shown_without_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHAT_NODE_AUTH__SECRET", SECRET)
+        monkeypatch.setenv("CHAT_NODE_LISTEN__PORT", "8765")
+        result = call("config", "show")
+        assert result.exit_code == 0
+        assert "port = 8765  # CHAT_NODE_LISTEN__PORT" in result.stdout
+        assert SECRET not in result.output
+
+    def test_what_is_written_to_begin_with_can_be_used(self, tmp_path: Path) -> None:
+        path = tmp_path / "chat-node.toml"
+        assert call("config", "init", str(path)).exit_code == 0
+        assert path.read_text() == call("config", "init").stdout
+        assert call("config", "check", "--config", str(path)).exit_code == 0
+
+    def test_a_file_that_exists_is_left_as_it_is(self, tmp_path: Path) -> None:
+        path = tmp_path / "chat-node.toml"
+        path.write_text("mine")
+        result = call("config", "init", str(path))
+        assert (result.exit_code, path.read_text()) == (1, "mine")
+        assert "exists" in result.stderr
+
+
 class TestRun:
     def test_the_summary_says_where_to_chat(self, tmp_path: Path) -> None:
         config = terminal.read_config(None, {"node.region": "eu", "node.data_dir": str(tmp_path)})
@@ -182,6 +228,36 @@ class TestRun:
         monkeypatch.setattr("node.cli.launch", fail)
         result = call("run")
         assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"{fault}\n")
+
+    def test_a_node_that_listens_is_announced_and_ends_with_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def run(_: object, *, task_status: trio.TaskStatus[Endpoints]) -> None:
+            task_status.started(
+                Endpoints(node="n1", pid=1, public="http://127.0.0.1:8000", internal="http://[::1]:9000")
+            )
+            await trio.lowlevel.checkpoint()
+
+        replace_app(monkeypatch, run)
+        result = call("run", "--region", "eu", "--dev")
+        assert result.exit_code == 0
+        assert result.stdout.startswith(f"chat-node {VERSION}: node n1 in region eu\n")
+
+    def test_a_node_that_can_not_listen_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def run(_: object, *, task_status: trio.TaskStatus[Endpoints]) -> None:  # noqa: ARG001 (never called)
+            await trio.lowlevel.checkpoint()
+            raise ListenFault("port 8000 is in use")
+
+        replace_app(monkeypatch, run)
+        result = call("run")
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", "port 8000 is in use\n")
+
+    def test_ctrl_c_ends_quietly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def run(_: object, *, task_status: trio.TaskStatus[Endpoints]) -> None:  # noqa: ARG001 (never called)
+            await trio.lowlevel.checkpoint()
+            raise KeyboardInterrupt
+
+        replace_app(monkeypatch, run)
+        result = call("run")
+        assert (result.exit_code, result.output) == (130, "")
 
     def test_a_bug_keeps_its_traceback(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(_: object) -> None:

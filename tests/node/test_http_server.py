@@ -1,10 +1,12 @@
 """HTTP exchanges with clients that do not behave, over real sockets."""
 
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import h11
@@ -15,10 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edge_config.secret import Secret
 from node.http import Guard
 from node.http_server import BODY_BYTES, EXCHANGE_SECONDS, HttpServer, Peer
+from node.listening import open_listeners
 from node.metrics import Metrics
 from node.socket_stream import SocketStream
 
@@ -106,7 +112,7 @@ def parsed(data: bytes) -> list[h11.Response]:
 
 async def answer(app: ASGIApp, *pieces: bytes) -> bytes:
     """What a server sends to a client that sends these pieces and then only reads."""
-    async with served(app) as given, await given.connect(pieces[0]) as stream:
+    async with served(app) as serving, await serving.connect(pieces[0]) as stream:
         for piece in pieces[1:]:
             await stream.send_all(piece)
         return await everything(stream)
@@ -170,12 +176,12 @@ async def test_what_is_not_http_1_1_is_refused_and_closed(request_bytes: bytes) 
 
 
 async def test_a_body_is_not_read_to_its_end() -> None:
-    async with served(hello) as given:
+    async with served(hello) as serving:
         head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 999999999\r\n\r\n"
-        async with await given.connect(head) as stream, trio.open_nursery() as nursery:
+        async with await serving.connect(head) as stream, trio.open_nursery() as nursery:
             nursery.start_soon(send_forever, stream)
             assert b" 200 " in await everything(stream)
-            await given.ended.wait()
+            await serving.ended.wait()
             nursery.cancel_scope.cancel()
 
 
@@ -210,7 +216,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(autojump_clock: trio.
 
 
 async def test_a_client_that_sends_all_and_closes_its_half_is_answered() -> None:
-    async with served() as given, await given.connect() as stream:
+    async with served() as serving, await serving.connect() as stream:
         await stream.send_all(GET)
         await stream.send_eof()
         assert b" 200 " in await everything(stream)
@@ -218,11 +224,11 @@ async def test_a_client_that_sends_all_and_closes_its_half_is_answered() -> None
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", GET])
 async def test_a_client_that_is_gone_ends_its_exchange(sent: bytes) -> None:
-    async with served() as given:
-        stream = await given.connect(sent)
+    async with served() as serving:
+        stream = await serving.connect(sent)
         await trio.aclose_forcefully(stream)
-        await given.ended.wait()
-        assert given.metrics.http_connections == 0
+        await serving.ended.wait()
+        assert serving.metrics.http_connections == 0
 
 
 async def test_a_client_that_does_not_read_is_cut_off(autojump_clock: trio.testing.MockClock) -> None:
@@ -236,11 +242,11 @@ async def test_a_client_that_does_not_read_is_cut_off(autojump_clock: trio.testi
 
 
 async def test_beyond_the_limit_connections_are_turned_away() -> None:
-    async with served(most=2) as given:
-        waiting = [await given.connect() for _ in range(2)]
-        async with await given.connect(GET) as third:
+    async with served(most=2) as serving:
+        waiting = [await serving.connect() for _ in range(2)]
+        async with await serving.connect(GET) as third:
             assert (await everything(third)).startswith(b"HTTP/1.1 503 ")
-        await given.ended.wait()
+        await serving.ended.wait()
         for stream in waiting:
             await stream.send_all(GET)
             assert b" 200 " in await everything(stream)
@@ -248,7 +254,7 @@ async def test_beyond_the_limit_connections_are_turned_away() -> None:
 
 
 async def test_a_bug_of_an_application_is_500_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async with served(fails) as given, await given.connect(GET) as stream:
+    async with served(fails) as serving, await serving.connect(GET) as stream:
         assert (await everything(stream)).startswith(b"HTTP/1.1 500 ")
     assert "RuntimeError: bug" in caplog.text
 
@@ -260,7 +266,7 @@ async def test_over_tls_the_scheme_is_https_and_the_stream_is_encrypted(tmp_path
     outside = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     outside.load_verify_locations(certificate)
     ours, theirs = socket.socketpair()
-    async with served() as given:
+    async with served() as serving:
         async with trio.open_nursery() as nursery:
             accepted: list[ssl.SSLSocket] = []
 
@@ -276,10 +282,83 @@ async def test_over_tls_the_scheme_is_https_and_the_stream_is_encrypted(tmp_path
             )
             await client.do_handshake()
         accepted[0].settimeout(0)
-        given.nursery.start_soon(given.server.serve, SocketStream(accepted[0]), PEER._replace(scheme="https"))
+        serving.nursery.start_soon(serving.server.serve, SocketStream(accepted[0]), PEER._replace(scheme="https"))
         await client.send_all(GET)
         assert (await everything(client)).endswith(b"https GET / 192.0.2.1")
         await client.aclose()
+
+
+FIELDS = (
+    b"host: x", b"host:", b"host : x", b"content-length: 5", b"content-length: 0", b"content-length: 99999999999",
+    b"transfer-encoding: chunked", b"transfer-encoding: x", b"expect: 100-continue", b"upgrade: h2c",
+    b"upgrade: websocket", b"connection: upgrade", b"connection: keep-alive", b"sec-websocket-version: 13",
+    b"sec-websocket-version: 8", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", b"authorization: bearer s",
+    b"authorization: \xff\xfe", b"x: " + b"y" * 3000, b" folded", b"\x00", b"",
+)  # fmt: skip
+REQUESTS = st.tuples(
+    st.sampled_from((b"GET", b"HEAD", b"POST", b"CONNECT", b"PRI", b"get", b"")),
+    st.sampled_from((b" / ", b" * ", b" /%ff%00 ", b" http://x/ ", b" x ", b"  ")),
+    st.sampled_from((b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9", b"")),
+    st.lists(st.sampled_from(FIELDS), max_size=8).map(lambda fields: b"".join(b"\r\n" + field for field in fields)),
+    st.sampled_from((b"\r\n\r\n", b"\n\n", b"\r\n", b"")),
+    st.sampled_from((b"", b"5\r\nhello\r\n0\r\n\r\n", b"z\r\n", b"hello", b"\x81\x80\x00\x00\x00\x00", GET))
+    | st.binary(max_size=9),
+).map(b"".join)
+
+
+class Recorder:
+    """Stands in for the event logger, and for Hypercorn's."""
+
+    def __init__(self) -> None:
+        self.faults: list[object] = []
+
+    def fault(self, _: str, error: BaseException, **__: object) -> None:
+        self.faults.append(error)
+
+
+async def exchange(sent: bytes, cut: int, *, closes: bool) -> bytes:
+    """What a server answers to bytes that come in two pieces."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = HttpServer(Guard(hello, Metrics(), {}, token=Secret("s")), Metrics(), header_bytes=4096, head_seconds=10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, theirs, PEER, sent[:cut])
+        with suppress(trio.BrokenResourceError):
+            await ours.send_all(sent[cut:])
+            if closes:
+                await ours.send_eof()
+        return await everything(ours)
+
+
+@given(REQUESTS, st.integers(0, 200), st.booleans())
+@settings(deadline=None)
+def test_whatever_is_sent_the_exchange_ends_without_a_fault(sent: bytes, cut: int, closes: bool) -> None:
+    recorder = Recorder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.http_server.log", recorder)
+        patch.setattr(logging.getLogger("node.http_server"), "handle", recorder.faults.append)
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        answered = trio.run(partial(exchange, sent, cut, closes=closes), clock=clock)
+    assert recorder.faults == []
+    assert answered == b"" or answered.startswith(b"HTTP/1.1 ")
+
+
+async def test_a_socket_that_the_hub_gives_away_is_answered_and_closed() -> None:
+    server = HttpServer(hello, Metrics(), header_bytes=4096, head_seconds=10)
+    (listener,) = open_listeners("127.0.0.1", 0, 4, "listen.port")
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        given, _ = listener.accept()
+        given.settimeout(0)
+        client.shutdown(socket.SHUT_WR)
+        await server.serve_socket(given, GET, "192.0.2.9")
+        assert given.fileno() == -1
+        assert client.makefile("rb").read().endswith(b"http GET / 192.0.2.9")
+
+
+async def test_a_socket_whose_client_is_gone_is_closed() -> None:
+    server = HttpServer(hello, Metrics(), header_bytes=4096, head_seconds=10)
+    given = socket.socket()
+    await server.serve_socket(given, GET, "192.0.2.9")
+    assert given.fileno() == -1
 
 
 def certified(folder: Path) -> tuple[Path, Path]:
