@@ -113,7 +113,7 @@ class _Loading:
     def _part(self, field: SectionField, *, dev: bool) -> object:
         if not field.is_named:
             return self._section(field.cls, (field.name,), {}, dev=dev)
-        names = [path[1] for path in self._given if path[0] == field.name] or [DEFAULT]
+        names = [path[1] for path in self._given if path[0] == field.name and len(path) > 1] or [DEFAULT]
         return MappingProxyType(
             {name: self._section(field.cls, (field.name, name), {"name": name}, dev=dev) for name in names}
         )

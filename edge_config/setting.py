@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from math import isfinite
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+MOST: Final = 2**63 - 1  # the integers of TOML, and of SQLite, end here
 FILE_SUFFIX: Final = "_file"  # a secret `x` may be given as `x_file`: the path of a file that holds it
 _DECLARATION: Final = "edge_config.setting"
 _NOUNS: Final[dict[type, str]] = {
@@ -48,16 +48,14 @@ _NOUNS: Final[dict[type, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Numbers from `low` to `high`, both included; `high` None: no upper bound."""
+    """Numbers from `low` to `high`, both included; `high` None: `MOST`, as good as unbounded."""
 
     low: float
     high: float | None = None
 
     def accepts(self, value: object) -> bool:
         """Whether a number lies within."""
-        if not isinstance(value, int | float) or not isfinite(value):
-            return False
-        return self.low <= value and (self.high is None or value <= self.high)
+        return isinstance(value, int | float) and self.low <= value <= (MOST if self.high is None else self.high)
 
     @override
     def __str__(self) -> str:
