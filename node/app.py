@@ -1,0 +1,263 @@
+"""The composition of a node, and the order in which its parts start and end.
+
+Storage is opened first and closed last; then router and gateway, then the hub, then HTTP. SIGTERM and SIGINT drain:
+clients are sent away in groups, what was accepted is answered, and the log is closed; the second one stops at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import secrets
+import signal
+import socket
+import sys
+import time
+import uuid
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from edge_config.schema import Durability
+from node import endpoints, http
+from node.admission import Admission
+from node.auth import DEFAULT_SITE, Authenticator, Site
+from node.endpoints import Endpoints
+from node.faults import NodeFault
+from node.gateway import Gateway
+from node.http_server import HttpServer, Peer
+from node.hub import Hub, HubOptions
+from node.listening import open_listeners
+from node.logs import events
+from node.metrics import Build, Metrics, scraper
+from node.protocol import JsonCodec
+from node.ratelimit import Throttle
+from node.session import Session, SessionOptions
+from node.socket_stream import SocketStream
+from node.status import LogState, State
+from node.tls import Certificates
+from node.upgrade import OriginRules
+from node.version import VERSION
+from node.vitals import Condition, Vitals, watched_gc
+from router.cluster import ClusterOptions
+from router.log import Log, LogOptions
+from router.retention import Keep
+from router.runtime import Router
+
+if TYPE_CHECKING:
+    from edge_config.schema import Config
+    from node.connection import Connection
+    from router.ids import RoomId
+
+SWITCH_SECONDS: Final = 1e-4  # the log's thread would starve beside a busy loop with the default of 5 ms
+RESERVED_DESCRIPTORS: Final = 512  # for the log, HTTP and whatever libraries open
+HOUSEKEEPING_SECONDS: Final = 1.0
+RETENTION_SECONDS: Final = 60.0
+DAY_SECONDS: Final = 86_400
+
+log = events(__name__)
+
+
+async def run(config: Config, *, task_status: trio.TaskStatus[Endpoints]) -> None:
+    """Run a node until it is told to stop.
+
+    Raises:
+        NodeFault, RouterError: It can't start.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    data_dir = config.node.data_dir
+    descriptors = _raise_descriptors()
+    wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    store = await trio.to_thread.run_sync(
+        partial(Log.open, data_dir, _log_options(config), partial(os.eventfd_write, wake, 1))
+    )
+    try:
+        metrics = Metrics()
+        with watched_gc(metrics.gc_pause_seconds):
+            await _serve(config, store, wake, metrics, descriptors, task_status)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(store.close)
+        os.close(wake)
+
+
+async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a node is named here once
+    config: Config, store: Log, wake: int, metrics: Metrics, descriptors: int, task_status: trio.TaskStatus[Endpoints]
+) -> None:
+    node = _node_name(config)
+    listen, limits, hub_config = config.listen, config.limits, config.hub
+    condition = Condition()
+    codec = JsonCodec(limits.commands_per_frame)
+    rates = config.rates
+    slow = any(kind.slow_mode_seconds for kind in config.kinds.values())
+    throttle = Throttle(rates) if rates.user_publishes or rates.room_publishes or slow else None
+    gateway = Gateway(node, VERSION, config, metrics, condition, codec, throttle)
+    router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
+    gateway.attach(router)
+    authenticator = Authenticator({DEFAULT_SITE: Site.default(config.auth)}, store.meta.guest_key)
+    options = SessionOptions(config)
+
+    def open_session(connection: Connection) -> Session:
+        return Session(connection, gateway, authenticator, options, str(uuid.uuid4()), time.monotonic())
+
+    vitals = Vitals(
+        Build(VERSION, sys.version.split()[0], node, config.node.region), metrics, condition, config.node.data_dir
+    )
+    metrics.refreshers.append(partial(_measure_log, store, metrics))
+    public_http = HttpServer(
+        http.public_app(vitals, metrics), metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds
+    )
+    internal_http = HttpServer(
+        http.internal_app(vitals, metrics, scraper(metrics, build), listen.internal_token),
+        metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds,
+    )  # fmt: skip
+    certificates = (
+        Certificates(listen.tls_certificate, listen.tls_key) if listen.tls_certificate and listen.tls_key else None
+    )
+    scheme = "https" if certificates else "http"
+
+    async def serve_http(sock: socket.socket, head: bytes, remote: str) -> None:
+        peer = Peer((remote, sock.getpeername()[1]), sock.getsockname()[:2], scheme)
+        await public_http.serve(SocketStream(sock), peer, head)
+
+    public = open_listeners(listen.host, listen.port, listen.backlog, "listen.port")
+    internal = open_listeners(listen.internal_host, listen.internal_port, 128, "listen.internal_port")
+    most = limits.connections or max(16, descriptors - RESERVED_DESCRIPTORS)
+    hub = Hub(
+        public,
+        HubOptions(
+            header_bytes=limits.header_bytes, message_bytes=limits.message_bytes, output_bytes=limits.output_bytes,
+            upgrade_seconds=limits.upgrade_seconds, flush_window=hub_config.flush_window_ms / 1000,
+            events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
+        ),
+        metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=_origins(config), codec=codec,
+        open_session=open_session, work=gateway, wake=wake, certificates=certificates, serve_http=serve_http,
+    )  # fmt: skip
+    where = Endpoints(
+        node=node, pid=os.getpid(),
+        public=endpoints.url(scheme, listen.host, public[0].getsockname()[1]),
+        internal=endpoints.url("http", listen.internal_host, internal[0].getsockname()[1]),
+    )  # fmt: skip
+    endpoints.write(config.node.data_dir, where)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.run)
+        nursery.start_soon(
+            internal_http.listen, [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in internal]
+        )
+        nursery.start_soon(vitals.run)
+        nursery.start_soon(_keep_house, config, store, condition)
+        condition.state = State.READY
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        task_status.started(where)
+        await _until_told(hub, router, condition, config, certificates)
+        nursery.cancel_scope.cancel()
+
+
+async def _until_told(
+    hub: Hub, router: Router, condition: Condition, config: Config, certificates: Certificates | None
+) -> None:
+    """Serve until a signal, then drain; a second signal ends the draining."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            async for signum in signals:
+                if signum == signal.SIGHUP:
+                    _reload(certificates)
+                elif condition.state is State.DRAINING:
+                    log.warning("stopped at once", signal=signal.Signals(signum).name)
+                    nursery.cancel_scope.cancel()
+                    return
+                else:
+                    condition.state = State.DRAINING
+                    log.info("draining", signal=signal.Signals(signum).name, connections=hub.connections)
+                    nursery.start_soon(_drain, hub, router, config, nursery.cancel_scope)
+
+
+async def _drain(hub: Hub, router: Router, config: Config, done: trio.CancelScope) -> None:
+    await hub.drain(config.hub.drain_seconds, config.hub.drain_cohort)
+    router.close()
+    log.info("drained")
+    done.cancel()
+
+
+def _reload(certificates: Certificates | None) -> None:
+    if certificates is None:
+        log.info("nothing to reload", hint="SIGHUP reads the TLS certificate again")
+        return
+    try:
+        certificates.reload()
+    except NodeFault as fault:
+        log.fault("certificate not reloaded", fault)
+    else:
+        log.info("certificate reloaded")
+
+
+async def _keep_house(config: Config, store: Log, condition: Condition) -> None:
+    """Watch the log's space, and drop what retention lets go."""
+    kinds = {name: _keep(config, kind.retention_days, kind.retention_bytes) for name, kind in config.kinds.items()}
+    otherwise = _keep(config, 0, 0)
+
+    def rule(room: RoomId) -> Keep:
+        kind = config.kind_of(room.channel)
+        return otherwise if kind is None else kinds.get(kind.name, otherwise)
+
+    keeps = any((keep.seconds or keep.bytes) for keep in (*kinds.values(), otherwise))
+    next_sweep = trio.current_time()
+    while True:
+        if condition.log is not LogState.HALTED:
+            condition.log = LogState.FULL if store.full else LogState.OK
+            condition.log_reason = "the disk is nearly full: free space, or lower retention" if store.full else ""
+        if trio.current_time() >= next_sweep:
+            next_sweep += RETENTION_SECONDS if keeps else RETENTION_SECONDS * 60
+            store.retain(rule, config.log.dedupe_days * DAY_SECONDS)
+        await trio.sleep(HOUSEKEEPING_SECONDS)
+
+
+def _keep(config: Config, days: int, size: int) -> Keep:
+    return Keep((days or config.log.retention_days) * DAY_SECONDS, size)
+
+
+def _measure_log(store: Log, metrics: Metrics) -> None:
+    statistics = store.statistics()
+    metrics.log_bytes, metrics.wal_bytes = statistics.bytes, statistics.wal_bytes
+    metrics.log_queue_entries, metrics.unfiled_entries = statistics.queued, statistics.unfiled
+
+
+def _log_options(config: Config) -> LogOptions:
+    settings = config.log
+    return LogOptions(
+        settings.commit_window_ms / 1000, settings.commit_entries, settings.durability is Durability.FSYNC,
+        settings.quota_bytes,
+    )  # fmt: skip
+
+
+def _origins(config: Config) -> OriginRules:
+    origins = list(config.auth.allowed_origins)
+    if not origins and config.node.dev:
+        origins = ["*"] if config.listen.host in {"127.0.0.1", "localhost", "::1"} else []
+    return OriginRules(origins)
+
+
+def _raise_descriptors() -> int:
+    """Raise the limit of open files as far as it goes; gives it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
+
+
+def _node_name(config: Config) -> str:
+    """The configured name, or one made once and kept in the data directory."""
+    if config.node.name:
+        return config.node.name
+    path = Path(config.node.data_dir) / "node-name"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        name = f"{socket.gethostname().split('.')[0]}-{secrets.token_hex(3)}"
+        path.write_text(name + "\n")
+        return name

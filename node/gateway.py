@@ -1,0 +1,262 @@
+"""Between sessions and the router: rooms with members here, and the way of a committed entry to them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from node.connection import Connection
+from node.logs import events
+from node.publication import encode_publication
+from node.publishing import Submitted
+from node.rooms import Room, oldest_ms
+from node.seams import Page
+from node.session import COMMAND_SECONDS
+from node.status import LogState
+from node.websocket import text_frame
+from router.entry import Kind
+from router.events import Away
+from router.subscriptions import Arrival
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from edge_config.kinds import RoomKind
+    from edge_config.schema import Config
+    from node.counters import Counters
+    from node.metrics import Metrics
+    from node.protocol import JsonCodec
+    from node.ratelimit import Throttle
+    from node.seams import Member, User
+    from node.seams import Room as AnyRoom
+    from node.vitals import Condition
+    from router.completions import Persisted
+    from router.entry import Entry
+    from router.errors import StorageFault
+    from router.events import History, Submit
+    from router.ids import RoomId
+    from router.room import RoomState
+    from router.runtime import Page as RouterPage
+    from router.runtime import Router
+
+log = events(__name__)
+
+
+class Gateway:
+    """The node, as sessions see it; the router's edge, and the hub's work.
+
+    Args:
+        node: This node's id.
+        version: Of the application.
+        config: The node's.
+        metrics: What is counted.
+        condition: Told when the log halts.
+        codec: JSON, for publications.
+        throttle: Rates across connections; None: there are none.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, composed in one place
+        self, node: str, version: str, config: Config, metrics: Metrics, condition: Condition, codec: JsonCodec,
+        throttle: Throttle | None,
+    ) -> None:  # fmt: skip
+        self.node, self.version, self.throttle = node, version, throttle
+        self.counters: Counters = metrics.sessions
+        self._limits = config.limits
+        self._metrics, self._condition, self._codec = metrics, condition, codec
+        self._router: Router | None = None
+        self._rooms: WeakValueDictionary[RoomId, Room] = WeakValueDictionary()
+        self._populated: dict[RoomId, Room] = {}
+        self._dirty: dict[Room, None] = {}
+        self._users: dict[tuple[str, str], dict[str, User]] = {}
+
+    def attach(self, router: Router) -> None:
+        """The router that this gateway is the edge of."""
+        self._router = router
+
+    @property
+    def router(self) -> Router:
+        """The router."""
+        if self._router is None:
+            raise RuntimeError("the gateway was used before it was attached to its router")
+        return self._router
+
+    # -- for the hub ---------------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Perform what came up in this turn."""
+        self.router.turn()
+
+    def drain(self) -> None:
+        """The log has answers."""
+        self.router.drain()
+
+    def distribute(self) -> None:
+        """Hand what rooms have for their members to the connections."""
+        dirty, self._dirty = self._dirty, {}
+        for room in dirty:
+            room.distribute()
+
+    # -- for sessions --------------------------------------------------------------------------------------------
+
+    def sender(self, site: str, user: str) -> bytes:
+        """The pseudonym of a user in the log."""
+        return self.router.sender(site, user)
+
+    def open_room(self, room: RoomId, kind: RoomKind, done: Callable[[AnyRoom | Away], None]) -> None:
+        """See `seams.Gateway`."""
+        known = self._rooms.get(room)
+        if known is not None:
+            done(known)
+            return
+
+        def opened(state: RoomState | Away) -> None:
+            done(state if isinstance(state, Away) else self._room(state, kind))
+
+        self.router.open_room(room, opened)
+
+    def history(self, room: AnyRoom, read: History, done: Callable[[Page | Away], None]) -> None:
+        """See `seams.Gateway`."""
+        here = self._mine(room)
+        floor = here.floor
+        oldest = oldest_ms(here.kind)
+
+        def answered(page: RouterPage | Away) -> None:
+            if isinstance(page, Away):
+                done(page)
+                return
+            # Sequences rise with time, so what is not visible is one end of the page.
+            entries = [e for e in page.entries if e.sequence > floor and e.ts >= oldest]
+            done(Page(entries, here.offset))
+
+        self.router.history(here.state, _above(read, floor), answered)
+
+    def submit(self, room: AnyRoom, submit: Submit) -> None:  # noqa: ARG002 - a mesh needs to know which room
+        """See `seams.Gateway`."""
+        self._metrics.received += 1
+        self.router.submit(submit)
+
+    def join(self, room: AnyRoom, member: Member) -> None:
+        """See `seams.Gateway`."""
+        here = self._mine(room)
+        if not here.enter(_connection(member), member):
+            return
+        self._populated[here.id] = here
+        self._metrics.rooms = len(self._populated)
+        if here.tells_joins:
+            here.tell(text_frame(self._codec.push_join(here.channel_json, member.info)), member)
+
+    def leave(self, room: AnyRoom, member: Member) -> None:
+        """See `seams.Gateway`."""
+        here = self._mine(room)
+        if not here.exit(_connection(member), member):
+            return
+        if not here.joined:
+            del self._populated[here.id]
+            self._metrics.rooms = len(self._populated)
+        elif here.tells_joins:
+            here.tell(text_frame(self._codec.push_leave(here.channel_json, member.info)), member)
+
+    def presence(self, room: AnyRoom) -> Mapping[str, bytes]:
+        """See `seams.Gateway`."""
+        return self._mine(room).roster(self._limits.presence_roster)
+
+    def presence_stats(self, room: AnyRoom) -> tuple[int, int]:
+        """See `seams.Gateway`."""
+        here = self._mine(room)
+        return len(here.here), len(here.users)
+
+    def admit(self, user: User) -> str | None:
+        """See `seams.Gateway`."""
+        connections = self._users.setdefault((user.site, user.user), {})
+        most = self._limits.connections_per_user
+        if most and len(connections) >= most:
+            return f"a user may have {most} connections"
+        connections[user.client] = user
+        return None
+
+    def forget(self, user: User) -> None:
+        """See `seams.Gateway`."""
+        connections = self._users.get((user.site, user.user))
+        if connections is not None and connections.pop(user.client, None) is not None and not connections:
+            del self._users[user.site, user.user]
+
+    # -- for the router ------------------------------------------------------------------------------------------
+
+    def committed(self, entries: Sequence[Entry]) -> None:
+        """Entries are durable: answer who waits, and hand them to the rooms, in this order."""
+        rooms, metrics = self._rooms, self._metrics
+        deliveries: list[float] = []
+        now = time.monotonic()
+        for entry in entries:
+            if entry.kind <= Kind.SYSTEM:
+                room = rooms.get(entry.room)
+                if room is not None:
+                    self._deliver(room, entry)
+            origin = entry.origin
+            if origin is not None:
+                if isinstance(origin, Submitted):
+                    deliveries.append(now - origin.deadline + COMMAND_SECONDS)
+                origin(entry)
+                entry.origin = None
+                metrics.acknowledged += 1
+        metrics.delivery_seconds.observe_many(deliveries)
+
+    def persisted(self, done: Persisted) -> None:
+        """A group commit took place."""
+        metrics = self._metrics
+        metrics.commit_entries.observe(done.entries)
+        metrics.commit_seconds.observe(done.seconds)
+        metrics.fsync_seconds.observe(done.fsync_seconds)
+
+    def halted(self, fault: StorageFault) -> None:
+        """The log has halted."""
+        self._condition.log = LogState.HALTED
+        self._condition.log_reason = str(fault)
+        log.error("log halted", reason=fault.reason, message=str(fault))
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _room(self, state: RoomState, kind: RoomKind) -> Room:
+        room = self._rooms.get(state.room)
+        if room is None:
+            room = self._rooms[state.room] = Room(state, kind, self.router.cluster.epoch_of(state))
+        return room
+
+    def _mine(self, room: AnyRoom) -> Room:
+        if not isinstance(room, Room):
+            raise TypeError(f"{room!r} is not a room of this gateway")
+        return room
+
+    def _deliver(self, room: Room, entry: Entry) -> None:
+        arrival = room.cursor.arrive(entry.sequence)
+        if arrival is not Arrival.NEXT:
+            if arrival is Arrival.GAP:
+                log.error("gap in a room", room=room.id.channel, at=room.offset, got=entry.sequence)
+                for member in list(room.joined.values()):
+                    member.lose()
+                room.cursor.sequence = entry.sequence
+            return
+        if room.joined:
+            codec = self._codec
+            publication = encode_publication(codec, room, entry)
+            self._publish(room, text_frame(codec.push_publication(room.channel_json, publication)))
+            self._metrics.delivered += len(room.joined)
+
+    def _publish(self, room: Room, frame: bytes) -> None:
+        room.frames.append(frame)
+        self._dirty[room] = None
+
+
+def _connection(member: Member) -> Connection:
+    transport = member.transport
+    if not isinstance(transport, Connection):
+        raise TypeError(f"{transport!r} is no connection of this node's hub")
+    return transport
+
+
+def _above(read: History, floor: int) -> History:
+    """The same read, but not below the visible floor."""
+    if read.reverse or (read.since is not None and read.since >= floor):
+        return read
+    return type(read)(read.room, floor, read.limit, reverse=False, max_bytes=read.max_bytes)
