@@ -1,8 +1,8 @@
 """What is answered over plain HTTP: two Starlette applications.
 
 The public one has the page and the health of the node; it is given every request that is not the hub's. The internal
-one has metrics and status for operators, behind a bearer token if one is configured. Neither reads a request's body,
-touches the disk or waits for anybody.
+one has metrics and status for operators, behind a bearer token if one is configured. Neither reads a request's body
+or touches the disk.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import msgspec
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
@@ -93,13 +94,14 @@ def internal_app(watched: Watched, metrics: Metrics, scrape: Scrape, token: Secr
 
     Args:
         watched: The node.
-        metrics: Where responses are counted.
-        scrape: Makes the answer to Prometheus.
+        metrics: What is told, and where responses are counted.
+        scrape: Renders `metrics`, in a thread.
         token: What requests must bear; None or empty: nothing.
     """
 
     async def answer_metrics(_: Request) -> Response:
-        return Response(scrape(), media_type=_METRICS_TYPE)
+        metrics.refresh()
+        return Response(await trio.to_thread.run_sync(scrape), media_type=_METRICS_TYPE)
 
     async def answer_status(_: Request) -> Response:
         return _json(watched.status())

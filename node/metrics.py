@@ -99,7 +99,8 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
 class Metrics:
     """All figures of one node since its start. Whoever does a thing counts it here.
 
-    Gauges that cost something to read are set by the callbacks in `refreshers`, which run before each reading.
+    Gauges that cost something to read are set by the callbacks in `refreshers`, which run in the node's thread before
+    each reading.
 
     Args:
         sessions: What the sessions count.
@@ -292,7 +293,6 @@ class MetricsCollector(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         """Yield all families with their values of this moment."""
-        self._metrics.refresh()
         for family in FAMILIES:
             yield _exported(family, attrgetter(family.field)(self._metrics))
         build = self._build
@@ -332,7 +332,11 @@ Scrape: TypeAlias = "Callable[[], bytes]"
 
 
 def scraper(metrics: Metrics, build: Build) -> Scrape:
-    """Make what answers a scrape: the text format of Prometheus, with the figures of the process itself."""
+    """Make what renders a scrape: the text format of Prometheus, with the figures of the process itself.
+
+    What it gives may be called in another thread, after `Metrics.refresh` in the node's own: with 19,000 sockets,
+    counting the process's open files takes 7 to 20 ms.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MetricsCollector(metrics, build))
     ProcessCollector(registry=registry)

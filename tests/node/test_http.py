@@ -20,6 +20,7 @@ from node.status import LogState, NodeStatus, Readiness, State, readiness
 
 SCRIPT = b"// chat\n" * 200
 PAGE = {"/": PageFile.of("index.html", b"<h1>Chat</h1>"), "/app.js": PageFile.of("app.js", SCRIPT)}
+BUILD = Build("1", "3.11", "n1", "eu")
 STATUS = NodeStatus(
     node="n1",
     region="eu",
@@ -89,7 +90,7 @@ def public(node: Node | None = None) -> ASGIApp:
 
 def internal(token: Secret | None = None) -> ASGIApp:
     metrics = Metrics()
-    return internal_app(Node(), metrics, scraper(metrics, Build("1", "3.11", "n1", "eu")), token)
+    return internal_app(Node(), metrics, scraper(metrics, BUILD), token)
 
 
 async def test_a_node_whose_loop_runs_is_live() -> None:
@@ -212,6 +213,18 @@ async def test_the_internal_port_has_metrics_status_and_health() -> None:
     assert b"chat_node_connections 0.0" in metrics.body
     assert json.loads(status.body)["node"] == "n1"
     assert ready.status == 200
+
+
+async def test_gauges_are_of_the_moment_of_the_scrape() -> None:
+    metrics = Metrics()
+
+    def count_rooms() -> None:
+        metrics.rooms += 1
+
+    metrics.refreshers.append(count_rooms)
+    async with served(internal_app(Node(), metrics, scraper(metrics, BUILD), None)) as client:
+        answers = [await client.get("/metrics") for _ in range(2)]
+    assert [b"chat_node_rooms 1.0" in answers[0].body, b"chat_node_rooms 2.0" in answers[1].body] == [True, True]
 
 
 @pytest.mark.parametrize(
