@@ -73,6 +73,7 @@ class Listen:
         "127.0.0.1",
         "Address of the public port; `0.0.0.0` or `::` for all. Loopback until you decide otherwise.",
         Form(r"\S+", "characters other than spaces"),
+        flag="--host",
     )
     port: int = setting(
         8000, "The public TCP port; 0: any free one. 8000 needs no privileges.", Bounds(0, 65_535), flag="--port"
@@ -88,6 +89,7 @@ class Listen:
         "The internal TCP port; 0: any free one, told at start (so that several nodes can be tried on one machine).",
         Bounds(0, 65_535),
         dev=0,
+        flag="--internal-port",
     )
     internal_token: Secret | None = setting(
         None, "Bearer token that the internal port asks for; empty: none, which only loopback may have."
