@@ -103,9 +103,8 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     def open_session(connection: Connection) -> Session:
         return Session(connection, gateway, authenticator, options, str(uuid.uuid4()), time.monotonic())
 
-    vitals = Vitals(
-        Build(VERSION, sys.version.split()[0], node, config.node.region), metrics, condition, config.node.data_dir
-    )
+    build = Build(VERSION, sys.version.split()[0], node, config.node.region)
+    vitals = Vitals(build, metrics, condition, config.node.data_dir)
     metrics.refreshers.append(partial(_measure_log, store, metrics))
     public_http = HttpServer(
         http.public_app(vitals, metrics), metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds

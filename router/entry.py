@@ -93,8 +93,8 @@ class Entry:
     """
 
     __slots__ = (
-        "chain", "cmid", "data", "epoch", "info", "key", "kind", "lsn", "meta_n", "origin", "room", "salt", "sender", "sequence",
-        "shard", "ts", "wire",
+        "chain", "cmid", "data", "epoch", "info", "key", "kind", "lsn", "meta_n", "origin", "room", "salt", "sender",
+        "sequence", "shard", "ts", "wire",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - the fields of an entry; made in two places only
@@ -172,6 +172,11 @@ def decode(wire: bytes, previous: bytes | None) -> Entry:
     entry.chain = b"" if previous is None else blake2b(previous + header_bytes, digest_size=HASH_BYTES).digest()
     entry.wire, entry.key, entry.origin = wire, b"", None
     return entry
+
+
+def link(previous: bytes, wire: bytes) -> bytes:
+    """The chain up to the entry of these canonical bytes, if it was `previous` before it."""
+    return blake2b(previous + wire[7 : 7 + _HEAD.unpack_from(wire)[1]], digest_size=HASH_BYTES).digest()
 
 
 def erase(wire: bytes) -> bytes:
