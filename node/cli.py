@@ -79,12 +79,12 @@ def launch(config: Config) -> None:
     """
     import trio  # noqa: PLC0415 (the other commands need not load a whole node)
 
-    from node import app as node_app  # noqa: PLC0415
     from node import logs  # noqa: PLC0415
+    from node.app import run as run_node  # noqa: PLC0415
 
     async def supervise() -> None:
         async with trio.open_nursery() as nursery:
-            endpoints: Endpoints = await nursery.start(node_app.run, config)
+            endpoints: Endpoints = await nursery.start(run_node, config)
             output().print(summary(config, endpoints))
 
     logs.configure(config.logging)

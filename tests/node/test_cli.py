@@ -13,7 +13,6 @@ import pytest
 import trio
 from typer.testing import CliRunner, Result
 
-import node
 from node import endpoints, terminal
 from node.cli import app, summary
 from node.endpoints import Endpoints
@@ -42,7 +41,6 @@ def replace_app(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Awaitable[No
     module = ModuleType("node.app")
     monkeypatch.setattr(module, "run", run, raising=False)
     monkeypatch.setitem(sys.modules, "node.app", module)
-    monkeypatch.setattr(node, "app", module, raising=False)
 
 
 def call(*arguments: str, given: str | None = None) -> Result:
