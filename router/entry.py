@@ -152,7 +152,7 @@ def decode(wire: bytes, previous: bytes | None) -> Entry:
         rest, header_size, salt_size = _HEAD.unpack_from(wire)
         header_bytes = wire[7 : 7 + header_size]
         header = _decode_header(header_bytes)
-    except (struct.error, msgspec.MsgspecError) as error:
+    except (struct.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptEntry(f"an entry's head can't be read: {error}") from error
     salt = wire[7 + header_size : 7 + header_size + salt_size]
     body = wire[7 + header_size + salt_size :]
