@@ -315,9 +315,17 @@ class Cluster:
         self._filter = keys
 
     def halt(self, why: Away) -> None:
-        """The log has halted: whatever waits is answered, and so is everything that comes."""
+        """The log has halted: whatever waits is answered, and so is everything that comes.
+
+        Of entries on their way to the disk the outcome is unknown; who waits for one is answered now and never again.
+        """
         self._away = why
         outcomes, opened = self._effects.outcomes, self._effects.opened
+        for shard in self._shards.values():
+            for entry in shard.sequencer.uncommitted if shard.sequencer else ():
+                if entry.origin is not None:
+                    outcomes.append((entry.origin, why))
+                    entry.origin = None
         for waiting in self._waiting.values():
             for request in waiting.queue:
                 if isinstance(request, Submit):

@@ -89,6 +89,11 @@ class Sequencer:
         """Whether everything inherited is committed, so that submits and questions for a head may be answered."""
         return self.commit > self.inherited
 
+    @property
+    def uncommitted(self) -> Iterable[Entry]:
+        """What was given a place and is not committed, in order."""
+        return self._uncommitted
+
     def begin(self, now_ms: int, salt: bytes) -> Entry:
         """The EPOCH entry that opens this primary's tenure; the first to be replicated."""
         return self._place(NO_ROOM, 0, 0, Kind.EPOCH, b"", "", now_ms, salt, b"", b"")

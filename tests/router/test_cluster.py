@@ -1,0 +1,361 @@
+"""The cores, driven by hand: a disk that answers when the test says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.cluster import Cluster, ClusterOptions, Effects
+from router.entry import Entry, Kind
+from router.events import (
+    Away,
+    Batch,
+    Duplicate,
+    KnownKey,
+    Outcome,
+    Recovered,
+    Refusal,
+    RoomRecord,
+    ShardTail,
+    Submit,
+    fingerprint,
+)
+from router.ids import MemberId, RoomId, dedupe_key
+from router.keyfilter import KeyFilter, key_number
+
+if TYPE_CHECKING:
+    from router.room import RoomState
+
+ME = MemberId("n1", "disk")
+LOBBY, HALL = RoomId("default", "lobby"), RoomId("default", "hall")
+SENDER = b"s" * 12
+EMPTY = Recovered({}, {}, ())
+
+
+class Disk:
+    """A cluster with one shard, and the disk under it; `step` lets the disk answer once.
+
+    Attributes:
+        batches: All that were written, in order.
+        committed: All entries that came out, in order.
+        outcomes: Of all submits, in order.
+        opened: Answers to `open`.
+        records: Rooms that the disk knows.
+        keys: What the disk's table of message ids says.
+    """
+
+    def __init__(self, recovered: Recovered = EMPTY, **options: int) -> None:
+        self.cluster = Cluster(ME, "birth", ClusterOptions(shards=1, **options), recovered, bytes)
+        self.cluster.know_keys(KeyFilter(64))
+        self.batches: list[Batch] = []
+        self.committed: list[Entry] = []
+        self.outcomes: list[Outcome] = []
+        self.opened: list[RoomState | Away] = []
+        self.records: dict[RoomId, RoomRecord] = {}
+        self.keys: list[KnownKey] = []
+
+    def take(self) -> Effects:
+        """What the cores want now; outcomes are given to who waits, nothing is done on disk."""
+        effects = self.cluster.effects() or Effects()
+        if effects.batch is not None:
+            self.batches.append(effects.batch)
+        for done, outcome in effects.outcomes:
+            done(outcome)
+        for opened, state in effects.opened:
+            opened(state)
+        for entry in effects.committed:
+            if entry.origin is not None:
+                entry.origin(entry)
+        self.committed += effects.committed
+        return effects
+
+    def step(self) -> Effects:
+        """Take the effects, and answer them as a disk would."""
+        effects = self.take()
+        for claim in effects.claims:
+            self.cluster.claimed(claim.new.shard, claim.new, 1000)
+        for room in effects.load:
+            self.cluster.loaded(self.records.get(room, RoomRecord(room)), 1000)
+        if effects.find:
+            self.cluster.found(effects.find, [k for k in self.keys if k.key in effects.find], 1000)
+        if effects.batch is not None:
+            self.cluster.persisted(effects.batch.ticket)
+        return effects
+
+    def settle(self) -> None:
+        """Step until there is nothing to do."""
+        while self.step() != Effects():
+            pass
+
+    def submit(self, cmid: str = "", data: bytes = b"{}", room: RoomId = LOBBY, kind: int = Kind.MESSAGE) -> None:
+        self.cluster.submit(Submit(room, kind, SENDER, cmid, data, b"", self.outcomes.append), 1000)
+
+    def open(self, room: RoomId = LOBBY) -> None:
+        self.cluster.open(room, self.opened.append, 1000)
+
+    def on_air(self, *rooms: RoomId) -> Disk:
+        """Bring rooms into memory."""
+        for room in rooms or (LOBBY,):
+            self.open(room)
+        self.settle()
+        return self
+
+
+def sequences(outcomes: list[Outcome]) -> list[int]:
+    return [outcome.sequence for outcome in outcomes if isinstance(outcome, Entry | Duplicate)]
+
+
+def test_a_takeover_promises_and_writes_its_epoch_entry_before_all_else() -> None:
+    disk = Disk()
+    disk.submit("a")
+    disk.settle()
+    first, second = disk.batches
+    assert [(p.shard, p.epoch) for p in first.promises] == [(0, 1)]
+    assert [(e.kind, e.lsn, e.epoch) for e in first.entries] == [(Kind.EPOCH, 1, 1)]
+    assert [(e.kind, e.lsn, e.sequence) for e in second.entries] == [(Kind.MESSAGE, 2, 1)]
+
+
+def test_a_lost_claim_is_repeated_above_what_the_register_says() -> None:
+    disk = Disk()
+    disk.submit("a")
+    (claim,) = disk.take().claims
+    other = MemberId("n2", "disk")
+    won = type(claim.new)(0, 4, 9, other, (other,))
+    disk.cluster.claimed(0, won, 1000)
+    (again,) = disk.take().claims
+    assert (again.expected_version, again.new.version, again.new.epoch) == (4, 5, 10)
+
+
+def test_nothing_is_committed_or_answered_before_it_is_durable() -> None:
+    disk = Disk().on_air()
+    before = list(disk.committed)
+    disk.submit("a")
+    batch = disk.take().batch
+    assert batch is not None
+    assert disk.take() == Effects()
+    assert (disk.outcomes, disk.committed) == ([], before)
+    disk.cluster.persisted(batch.ticket)
+    disk.take()
+    assert sequences(disk.outcomes) == [1]
+
+
+def test_a_later_ticket_makes_all_before_it_durable_in_order() -> None:
+    disk = Disk().on_air()
+    for cmid in "abc":
+        disk.submit(cmid)
+        disk.take()
+    disk.cluster.persisted(disk.batches[-1].ticket)
+    disk.take()
+    assert sequences(disk.outcomes) == [1, 2, 3]
+
+
+def test_an_earlier_ticket_commits_nothing_of_a_later_batch() -> None:
+    disk = Disk().on_air()
+    for cmid in "ab":
+        disk.submit(cmid)
+        disk.take()
+    disk.cluster.persisted(disk.batches[-2].ticket)
+    disk.take()
+    assert sequences(disk.outcomes) == [1]
+
+
+def test_sequences_of_each_room_are_dense() -> None:
+    disk = Disk().on_air(LOBBY, HALL)
+    for n in range(6):
+        disk.submit(f"{n}", room=(LOBBY, HALL)[n % 2])
+    disk.settle()
+    seen = [(e.room.channel, e.sequence) for e in disk.committed if e.visible]
+    assert seen == [(name, n) for n in (1, 2, 3) for name in ("lobby", "hall")]
+
+
+def test_a_retry_of_a_committed_message_is_told_where_it_is() -> None:
+    disk = Disk().on_air()
+    disk.submit("a")
+    disk.settle()
+    disk.submit("a")
+    disk.settle()
+    assert disk.outcomes[1] == Duplicate(1)
+
+
+def test_another_message_under_the_same_id_is_a_conflict() -> None:
+    disk = Disk().on_air()
+    disk.submit("a", b"1")
+    disk.submit("a", b"2")
+    disk.settle()
+    assert disk.outcomes[0] is Refusal.CONFLICT
+    assert sequences(disk.outcomes) == [1]
+
+
+def test_a_retry_of_a_message_under_way_waits_until_it_is_durable() -> None:
+    disk = Disk().on_air()
+    disk.submit("a")
+    batch = disk.take().batch
+    assert batch is not None
+    disk.submit("a")
+    assert disk.take() == Effects()
+    assert disk.outcomes == []
+    disk.cluster.persisted(batch.ticket)
+    disk.settle()
+    assert sequences(disk.outcomes) == [1, 1]
+
+
+def test_the_same_id_of_another_room_is_another_message() -> None:
+    disk = Disk().on_air(LOBBY, HALL)
+    disk.submit("a", room=LOBBY)
+    disk.submit("a", room=HALL)
+    disk.settle()
+    assert [type(outcome) for outcome in disk.outcomes] == [Entry, Entry]
+
+
+def test_an_id_that_the_disk_may_know_is_looked_up_and_what_follows_keeps_its_order() -> None:
+    disk = Disk().on_air()
+    key = dedupe_key(LOBBY, SENDER, "old")
+    keys = KeyFilter(64)
+    keys.add(key_number(key))
+    disk.cluster.know_keys(keys)
+    disk.keys = [KnownKey(key, 77, fingerprint(b"{}"))]
+    disk.submit("old")
+    disk.submit("new")
+    disk.submit("old", b"else")
+    disk.settle()
+    assert Duplicate(77) in disk.outcomes
+    assert Refusal.CONFLICT in disk.outcomes
+    assert [e.cmid for e in disk.committed if e.visible] == ["new"]
+
+
+def test_an_id_that_is_looked_up_in_vain_is_a_new_message() -> None:
+    disk = Disk().on_air()
+    keys = KeyFilter(64)
+    keys.add(key_number(dedupe_key(LOBBY, SENDER, "a")))
+    disk.cluster.know_keys(keys)
+    disk.submit("a")
+    disk.submit("a")
+    disk.submit("b")
+    disk.settle()
+    assert [e.cmid for e in disk.committed if e.visible] == ["a", "b"]
+    assert sequences(disk.outcomes) == [1, 2, 1] or sequences(disk.outcomes) == [1, 1, 2]
+
+
+def test_an_id_that_is_too_long_is_refused() -> None:
+    disk = Disk().on_air()
+    disk.submit("x" * 65)
+    disk.settle()
+    assert disk.outcomes == [Refusal.BAD_ID]
+
+
+def test_submits_for_a_room_that_is_loading_keep_their_order() -> None:
+    disk = Disk()
+    disk.records[LOBBY] = RoomRecord(LOBBY, sequence=40)
+    for cmid in "abc":
+        disk.submit(cmid)
+    disk.settle()
+    assert [(e.cmid, e.sequence) for e in disk.committed if e.visible] == [("a", 41), ("b", 42), ("c", 43)]
+
+
+def test_a_room_is_loaded_once_however_many_ask() -> None:
+    disk = Disk()
+    disk.open()
+    disk.open()
+    disk.submit("a")
+    loads = []
+    while (effects := disk.step()) != Effects():
+        loads += effects.load
+    assert loads == [LOBBY]
+    assert len(disk.opened) == 2
+    assert disk.opened[0] is disk.opened[1]
+
+
+def test_what_is_filed_while_a_room_loads_may_leave_the_cache() -> None:
+    disk = restarted(3)
+    disk.open()
+    while not (effects := disk.take()).load:
+        answer(disk, effects)
+    answer(disk, effects)
+    disk.take()
+    disk.cluster.filed(disk.committed)
+    disk.cluster.loaded(RoomRecord(LOBBY), 1000)  # read before the filing
+    disk.settle()
+    state = disk.cluster.rooms.get(LOBBY)
+    assert state is not None
+    assert (state.committed, state.filed, state.cached_from) == (3, 3, 1)
+
+
+def answer(disk: Disk, effects: Effects) -> None:
+    """Answer all but loads."""
+    for claim in effects.claims:
+        disk.cluster.claimed(claim.new.shard, claim.new, 1000)
+    if effects.batch is not None:
+        disk.cluster.persisted(effects.batch.ticket)
+
+
+def restarted(count: int, commit: int = 0) -> Disk:
+    """A cluster over a log in whose journal a room has `count` entries after the EPOCH entry."""
+    old = Disk().on_air()
+    for n in range(count):
+        old.submit(f"{n}")
+    old.settle()
+    last = old.committed[-1]
+    tail = ShardTail(0, last.lsn, last.chain, 1, commit)
+    return Disk(Recovered({0: tail}, {}, tuple(old.committed)))
+
+
+def test_what_was_durable_and_not_known_to_be_committed_is_committed_after_a_restart() -> None:
+    disk = restarted(3)
+    disk.cluster.start(1000)
+    disk.settle()
+    assert [e.lsn for e in disk.committed] == [1, 2, 3, 4, 5]
+    assert disk.committed[-1].kind == Kind.EPOCH
+
+
+def test_a_retry_is_known_after_a_restart_and_the_room_goes_on_densely() -> None:
+    disk = restarted(3)
+    disk.submit("1")
+    disk.submit("new")
+    disk.settle()
+    assert disk.outcomes[0] == Duplicate(2)
+    assert sequences(disk.outcomes) == [2, 4]
+
+
+def test_a_fault_answers_all_who_wait_and_all_who_come() -> None:
+    disk = Disk().on_air()
+    disk.submit("written")
+    disk.take()
+    disk.submit("written")
+    disk.submit("loading", room=HALL)
+    disk.open(HALL)
+    disk.cluster.halt(Away.STORAGE_FAULT)
+    disk.submit("late")
+    disk.submit("late", room=RoomId("default", "elsewhere"))
+    disk.take()
+    assert disk.outcomes == [Away.STORAGE_FAULT] * 5
+    assert disk.opened[1:] == [Away.STORAGE_FAULT]
+
+
+def test_nobody_is_answered_twice_when_a_commit_ends_after_a_fault() -> None:
+    disk = Disk().on_air()
+    disk.submit("a")
+    batch = disk.take().batch
+    assert batch is not None
+    disk.cluster.halt(Away.STORAGE_FAULT)
+    disk.cluster.persisted(batch.ticket)
+    disk.settle()
+    assert disk.outcomes == [Away.STORAGE_FAULT]
+
+
+def test_what_answers_after_a_fault_harms_nothing() -> None:
+    disk = Disk().on_air()
+    disk.submit("a", room=HALL)
+    effects = disk.take()
+    assert effects.load == [HALL]
+    disk.cluster.halt(Away.STORAGE_FAULT)
+    disk.cluster.loaded(RoomRecord(HALL), 1000)
+    disk.settle()
+    assert disk.outcomes == [Away.STORAGE_FAULT]
+
+
+def test_more_than_may_wait_is_answered_overloaded() -> None:
+    disk = Disk(max_waiting=2)
+    for cmid in "abc":
+        disk.submit(cmid)
+    assert disk.outcomes == [Away.OVERLOADED]
+    disk.settle()
+    assert sequences(disk.outcomes) == [1, 2]
