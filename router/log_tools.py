@@ -1,0 +1,210 @@
+"""What operators do with a log on its disk, whether its node runs or not: verify it, measure it, export it.
+
+Everything is read in one transaction, so it is of one moment. Until it ends, the write-ahead file of a running node
+only grows; so these are tools for a person, not for a timer of a few seconds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from router.entry import Entry, Kind, decode, split
+from router.errors import CorruptEntry, StorageFault
+from router.ids import RoomId
+from router.log_schema import FILE_NAME, MIGRATIONS, VISIBLE, open_reader
+from router.log_verification import Report, Verification, read_journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Report", "ShardStat", "Stat", "export", "stat", "verify"]
+
+_VERIFY: Final = "`chat-node log verify` lists what is wrong; restore the data directory from a backup."
+
+
+@dataclass(slots=True, frozen=True)
+class ShardStat:
+    """A shard's log.
+
+    Attributes:
+        epoch: Of its configuration in this node's register; 0: it has none.
+        lsn: The last entry's.
+        filed_lsn: The last entry's that is in the tables.
+    """
+
+    shard: int
+    epoch: int
+    lsn: int
+    filed_lsn: int
+
+
+@dataclass(slots=True, frozen=True)
+class Stat:
+    """The size of a log.
+
+    Attributes:
+        rooms: That were ever written.
+        entries: That clients see and that are still here.
+        bytes: Of the database file.
+        wal_bytes: Of its write-ahead file.
+        frames: Of the journal.
+        oldest_ts: Milliseconds since 1970 of the oldest of the entries; None if there are none.
+        newest_ts: And of the newest.
+        shards: In the order of their numbers.
+    """
+
+    rooms: int
+    entries: int
+    bytes: int
+    wal_bytes: int
+    frames: int
+    oldest_ts: int | None
+    newest_ts: int | None
+    shards: tuple[ShardStat, ...]
+
+
+def verify(folder: Path) -> Report:
+    """Read all of a log, and compare it with its checksums, hashes and chains.
+
+    Args:
+        folder: The data directory.
+
+    Raises:
+        StorageFault: There is no log, or it can't be opened.
+    """
+    with _reading(folder) as connection:
+        return Verification(connection).run()
+
+
+def stat(folder: Path) -> Stat:
+    """Measure a log.
+
+    Args:
+        folder: The data directory.
+
+    Raises:
+        StorageFault: There is no log, or it can't be read.
+    """
+    path = folder / FILE_NAME
+    with _reading(folder) as connection:
+        execute = connection.execute
+        journal = read_journal(connection)
+        if journal.findings:
+            raise StorageFault("corrupt", f"{path} is damaged: {journal.findings[0]}. {_VERIFY}")
+        waiting = [entry for entries in journal.unfiled.values() for entry in entries if entry.visible]
+        known = {RoomId(*row) for row in execute("SELECT site, channel FROM room")}
+        count, oldest, newest = execute(
+            "SELECT total(last-first+1), min(first_ts), max(last_ts) FROM chunk WHERE stream=?", (VISIBLE,)
+        ).fetchone()
+        times = [ts for ts in (oldest, newest, *(entry.ts for entry in waiting)) if ts is not None]
+        filed = dict(execute("SELECT shard, lsn FROM shard").fetchall())
+        epochs = dict(execute("SELECT shard, epoch FROM register").fetchall())
+        shards = sorted(filed.keys() | epochs.keys() | journal.heads.keys())
+        return Stat(
+            rooms=len(known | {entry.room for entry in waiting}),
+            entries=int(count) + len(waiting),
+            bytes=_size(path),
+            wal_bytes=_size(path.with_name(f"{path.name}-wal")),
+            frames=journal.frames,
+            oldest_ts=min(times, default=None),
+            newest_ts=max(times, default=None),
+            shards=tuple(
+                ShardStat(shard, epochs.get(shard, 0), journal.heads.get(shard, 0), filed.get(shard, 0))
+                for shard in shards
+            ),
+        )
+
+
+def export(folder: Path, *, site: str | None = None, channel: str | None = None) -> Iterator[dict[str, Any]]:
+    """The entries that clients see, room by room, in each by sequence.
+
+    An entry is given as its site, channel, sequence, kind (`Kind`'s name in lower case), ts (milliseconds since
+    1970), cmid, data (a JSON value; text where it is not JSON; None once erased), and whether it is erased.
+
+    Args:
+        folder: The data directory.
+        site: Only of this site; None: of all.
+        channel: Only of the channel of this name; None: of all.
+
+    Raises:
+        StorageFault: There is no log, or it can't be read; what was given until then is right.
+    """
+    with _reading(folder) as connection:
+        try:
+            for entry in _visible(connection):
+                if site in {None, entry.room.site} and channel in {None, entry.room.channel}:
+                    yield _exported(entry)
+        except CorruptEntry as error:
+            raise StorageFault("corrupt", f"{folder / FILE_NAME} is damaged: {error}. {_VERIFY}") from error
+
+
+def _visible(connection: sqlite3.Connection) -> Iterator[Entry]:
+    execute = connection.execute
+    journal = read_journal(connection)
+    if journal.findings:
+        raise CorruptEntry(journal.findings[0])
+    waiting: dict[RoomId, list[Entry]] = {}
+    for entries in journal.unfiled.values():
+        for entry in entries:
+            if entry.visible:
+                waiting.setdefault(entry.room, []).append(entry)
+    for number, site, channel, floor in execute("SELECT id, site, channel, floor FROM room ORDER BY site, channel"):
+        chunks = execute("SELECT wires FROM chunk WHERE room=? AND stream=? ORDER BY first", (number, VISIBLE))
+        for (wires,) in chunks:
+            for wire in split(wires):
+                entry = decode(wire, None)
+                if entry.sequence > floor:
+                    yield entry
+        yield from waiting.pop(RoomId(site, channel), ())
+    for room in sorted(waiting):
+        yield from waiting[room]
+
+
+def _exported(entry: Entry) -> dict[str, Any]:
+    data: Any = None
+    if not entry.erased:
+        try:
+            data = msgspec.json.decode(entry.data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            data = entry.data.decode(errors="replace")
+    return {
+        "site": entry.room.site,
+        "channel": entry.room.channel,
+        "sequence": entry.sequence,
+        "kind": Kind(entry.kind).name.lower(),
+        "ts": entry.ts,
+        "cmid": entry.cmid,
+        "data": data,
+        "erased": entry.erased,
+    }
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection on which one transaction reads."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise StorageFault("io", f"There is no log in {folder}: {path} is missing. Give the --data-dir of a node.")
+    try:
+        with closing(open_reader(path)) as connection:
+            connection.execute("BEGIN")
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if version != len(MIGRATIONS):
+                raise StorageFault(
+                    "version",
+                    f"{path} has version {version} of the log's tables, this chat-node reads {len(MIGRATIONS)}. Run a"
+                    " chat-node as new as the one that wrote it; or start its node once, if it is an older one's.",
+                )
+            yield connection
+    except sqlite3.Error as error:
+        raise StorageFault("io", f"{path} can't be read: {error}. {_VERIFY}") from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
