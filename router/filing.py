@@ -1,7 +1,7 @@
 """Filing: from the journal's order into the tables that reads use, in bulk and off the acknowledgement's path.
 
-Each call files whole shards within the caller's transaction, so `shard.lsn` says exactly what is filed, and a replay of
-the journal after a crash passes over it.
+Each call files the next entries of some shards within the caller's transaction, so `shard.lsn` says exactly what is
+filed, and a replay of the journal after a crash passes over it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from router.entry import Entry, Kind
+from router.errors import BrokenInvariant
 from router.events import fingerprint
 from router.ids import dedupe_key
 from router.keyfilter import key_number
+from router.log_rows import Rows
 from router.log_schema import EPOCHS, META, VISIBLE
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from router.ids import RoomId
 
 CHUNK_ENTRIES: Final = 128
-CHUNK_BYTES: Final = 65_536
+CHUNK_BYTES: Final = 65_536  # what a read of one entry may have to fetch and cut
 PLACE_ENTRIES: Final = 256
 ROOM_IDS: Final = 100_000  # remembered; more are looked up again
 
@@ -39,116 +41,147 @@ class Filing:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._execute, self._executemany = connection.execute, connection.executemany
+        self._execute = connection.execute
         self._ids: dict[RoomId, int] = {}
+        self._next_id = int(self._execute("SELECT max(id) FROM room").fetchone()[0] or 0) + 1
+        self._chunks = Rows(connection, "INSERT INTO chunk(room, stream, first, last, first_ts, last_ts, wires)", 7)
+        self._rooms = Rows(
+            connection,
+            "INSERT INTO room(id, site, channel, shard, generation, sequence, meta_n, ts, floor, bytes)",
+            10,
+            "ON CONFLICT(id) DO UPDATE SET sequence=excluded.sequence, meta_n=excluded.meta_n, ts=excluded.ts,"
+            " bytes=bytes+excluded.bytes",
+        )
+        self._places = Rows(connection, "INSERT INTO place(shard, first, last, before, entries)", 5)
+        self._shards = Rows(
+            connection,
+            "INSERT INTO shard(shard, lsn, chain, promised, commit_lsn)",
+            5,
+            "ON CONFLICT(shard) DO UPDATE SET lsn=excluded.lsn, chain=excluded.chain,"
+            " commit_lsn=max(commit_lsn, excluded.commit_lsn)",
+        )
+        self._keys = Rows(connection, "INSERT OR REPLACE INTO dedupe(key, rest, sequence, fingerprint, ts)", 5)
 
-    def file(self, shards: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
+    def file(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
         """File entries.
 
         Args:
-            shards: For each shard its entries, dense, beginning behind what is filed.
+            runs: Entries of one shard each, dense, beginning behind what is filed.
             chains: By shard, the chain up to what is filed; brought up to date.
+
+        Raises:
+            BrokenInvariant: Entries of a shard or room aren't dense.
         """
         rooms: dict[RoomId, list[Entry]] = {}
-        epochs: dict[int, list[Entry]] = {}
-        for entries in shards:
-            for entry in entries:
+        epochs: list[Entry] = []
+        for run in runs:
+            for entry in run:
                 if entry.kind == Kind.EPOCH:
-                    epochs.setdefault(entry.shard, []).append(entry)
-                else:
-                    rooms.setdefault(entry.room, []).append(entry)
-        ids = self._room_ids(rooms)
-        chunks: list[tuple[Any, ...]] = []
-        for room, entries in rooms.items():
-            chunks += self._chunks(ids[room], entries)
-        for shard, entries in epochs.items():
-            chunks += [_chunk(-1 - shard, EPOCHS, [(entry.lsn, entry)]) for entry in entries]
-        self._executemany(
-            "INSERT INTO chunk(room, stream, first, last, first_ts, last_ts, wires) VALUES (?,?,?,?,?,?,?)", chunks
-        )
-        self._executemany(
-            "UPDATE room SET sequence=?, meta_n=?, ts=?, bytes=bytes+? WHERE id=?",
-            [
-                (e[-1].sequence, e[-1].meta_n, e[-1].ts, sum(len(x.wire) for x in e), ids[room])
-                for room, e in rooms.items()
-            ],
-        )
-        self._file_places(shards, ids, chains)
-        self._file_keys(shards)
-
-    def _chunks(self, room: int, entries: Sequence[Entry]) -> Iterator[tuple[Any, ...]]:
-        for stream in (VISIBLE, META):
-            run: list[tuple[int, Entry]] = []
-            size = 0
-            for entry in entries:
-                if (entry.kind > Kind.SYSTEM) is (stream == VISIBLE):
+                    epochs.append(entry)
                     continue
-                if run and (len(run) == CHUNK_ENTRIES or size + len(entry.wire) > CHUNK_BYTES):
-                    yield _chunk(room, stream, run)
-                    run, size = [], 0
-                run.append((entry.sequence if stream == VISIBLE else entry.meta_n, entry))
-                size += len(entry.wire)
-            if run:
-                yield _chunk(room, stream, run)
+                of_room = rooms.get(entry.room)
+                if of_room is None:
+                    rooms[entry.room] = [entry]
+                else:
+                    of_room.append(entry)
+        self._file_rooms(rooms, epochs)
+        self._file_places(runs, chains)
+        self._file_keys(runs)
 
-    def _file_places(self, shards: Sequence[Sequence[Entry]], ids: dict[RoomId, int], chains: dict[int, bytes]) -> None:
-        places, ends = [], []
-        for entries in shards:
+    def _file_rooms(self, rooms: dict[RoomId, list[Entry]], epochs: Iterable[Entry]) -> None:
+        self._name_rooms(rooms)
+        heads: list[Any] = []
+        chunks: list[Any] = []
+        for room, entries in rooms.items():
+            number, last = self._ids[room], entries[-1]
+            size = 0
+            for stream, run in _cut(entries):
+                wires = b"".join([entry.wire for entry in run])
+                size += len(wires)
+                chunks += (number, stream, *_span(stream, run), run[0].ts, run[-1].ts, wires)
+            heads += (number, *room, last.shard, 1, last.sequence, last.meta_n, last.ts, 0, size)
+        for entry in epochs:
+            chunks += (
+                _epoch_room(entry.shard), EPOCHS, entry.lsn, entry.lsn, entry.ts, entry.ts, entry.wire
+            )  # fmt: skip
+        self._rooms.insert(heads)
+        self._chunks.insert(chunks)
+
+    def _file_places(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
+        ids = self._ids
+        places: list[Any] = []
+        ends: list[Any] = []
+        for entries in runs:
             shard = entries[0].shard
             for start in range(0, len(entries), PLACE_ENTRIES):
                 run = entries[start : start + PLACE_ENTRIES]
-                listed = [(_where(entry, ids), _number(entry), entry.kind) for entry in run]
-                places.append((shard, run[0].lsn, run[-1].lsn, chains[shard], _encode(listed)))
+                listed: list[tuple[int, int, int]] = []
+                for entry in run:
+                    if entry.kind <= Kind.SYSTEM:
+                        listed.append((ids[entry.room], entry.sequence, entry.kind))
+                    elif entry.kind == Kind.META:
+                        listed.append((ids[entry.room], entry.meta_n, entry.kind))
+                    else:
+                        listed.append((_epoch_room(shard), entry.lsn, entry.kind))
+                places += (shard, run[0].lsn, run[-1].lsn, chains[shard], _encode(listed))
                 chains[shard] = run[-1].chain
-            ends.append((shard, entries[-1].lsn, chains[shard], entries[-1].lsn))
-        self._executemany("INSERT INTO place(shard, first, last, before, entries) VALUES (?,?,?,?,?)", places)
-        self._executemany(
-            "INSERT INTO shard(shard, lsn, chain, promised, commit_lsn) VALUES (?,?,?,0,?) ON CONFLICT(shard) DO"
-            " UPDATE SET lsn=excluded.lsn, chain=excluded.chain, commit_lsn=max(commit_lsn, excluded.commit_lsn)",
-            ends,
-        )
+            last = entries[-1]
+            if last.lsn - entries[0].lsn != len(entries) - 1:
+                raise BrokenInvariant(f"shard {shard}: {len(entries)} entries from {entries[0]!r} to {last!r}")
+            ends += (shard, last.lsn, last.chain, 0, last.lsn)
+        self._places.insert(places)
+        self._shards.insert(ends)
 
-    def _file_keys(self, shards: Sequence[Sequence[Entry]]) -> None:
+    def _file_keys(self, runs: Iterable[Iterable[Entry]]) -> None:
         rows = []
-        for entries in shards:
-            for entry in entries:
+        for run in runs:
+            for entry in run:
                 if entry.cmid:
                     key = entry.key or dedupe_key(entry.room, entry.sender, entry.cmid)
                     rows.append((key_number(key), key[7:], entry.sequence, fingerprint(entry.data), entry.ts))
-        rows.sort(key=itemgetter(0))
-        self._executemany(
-            "INSERT OR REPLACE INTO dedupe(key, rest, sequence, fingerprint, ts) VALUES (?,?,?,?,?)", rows
-        )
+        rows.sort(key=itemgetter(0))  # neighbours share a page
+        self._keys.insert([value for row in rows for value in row])
 
-    def _room_ids(self, rooms: dict[RoomId, list[Entry]]) -> dict[RoomId, int]:
+    def _name_rooms(self, rooms: Iterable[RoomId]) -> None:
         known = self._ids
         if len(known) > ROOM_IDS:
             known.clear()
-        for room, entries in rooms.items():
+        for room in rooms:
             if room in known:
                 continue
             row = self._execute("SELECT id FROM room WHERE site=? AND channel=?", room).fetchone()
             if row is None:
-                row = self._execute(
-                    "INSERT INTO room(site, channel, shard, generation, sequence, meta_n, ts, floor, bytes)"
-                    " VALUES (?,?,?,1,0,0,0,0,0) RETURNING id",
-                    (*room, entries[0].shard),
-                ).fetchone()
-            known[room] = int(row[0])
-        return known
+                known[room] = self._next_id
+                self._next_id += 1
+            else:
+                known[room] = int(row[0])
 
 
-def _chunk(room: int, stream: int, run: Sequence[tuple[int, Entry]]) -> tuple[Any, ...]:
-    return (
-        room, stream, run[0][0], run[-1][0], run[0][1].ts, run[-1][1].ts, b"".join([entry.wire for _, entry in run]),
-    )  # fmt: skip
+def _cut(entries: list[Entry]) -> Iterator[tuple[int, list[Entry]]]:
+    """Runs of a room's entries that become a chunk each, META entries in chunks of their own."""
+    visible = [entry for entry in entries if entry.kind <= Kind.SYSTEM]
+    hidden = [entry for entry in entries if entry.kind > Kind.SYSTEM] if len(visible) < len(entries) else []
+    for stream, of_stream in ((VISIBLE, visible), (META, hidden)):
+        run: list[Entry] = []
+        size = 0
+        for entry in of_stream:
+            size += len(entry.wire)
+            if run and (size > CHUNK_BYTES or len(run) == CHUNK_ENTRIES):
+                yield stream, run
+                run, size = [], len(entry.wire)
+            run.append(entry)
+        if run:
+            yield stream, run
 
 
-def _where(entry: Entry, ids: dict[RoomId, int]) -> int:
-    return -1 - entry.shard if entry.kind == Kind.EPOCH else ids[entry.room]
+def _epoch_room(shard: int) -> int:
+    """What stands in place of a room's number for the EPOCH entries of a shard: they belong to no room."""
+    return -1 - shard
 
 
-def _number(entry: Entry) -> int:
-    if entry.kind == Kind.EPOCH:
-        return entry.lsn
-    return entry.sequence if entry.kind <= Kind.SYSTEM else entry.meta_n
+def _span(stream: int, run: Sequence[Entry]) -> tuple[int, int]:
+    first, last = run[0], run[-1]
+    span = (first.sequence, last.sequence) if stream == VISIBLE else (first.meta_n, last.meta_n)
+    if span[1] - span[0] != len(run) - 1:
+        raise BrokenInvariant(f"room {first.room}: {len(run)} entries from {first!r} to {last!r}")
+    return span

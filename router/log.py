@@ -35,9 +35,10 @@ from router.completions import (
     Trimmed,
 )
 from router.entry import GENESIS, Entry
-from router.errors import CorruptEntry, StorageFault
-from router.events import Batch, Configuration, History
+from router.errors import BrokenInvariant, CorruptEntry, RouterError, StorageFault
+from router.events import Batch, Configuration, History, Recovered
 from router.filing import Filing
+from router.log_faults import storage_fault
 from router.log_reader import LogReader
 from router.log_schema import FILE_NAME, open_reader, open_writer
 from router.replay import read_register, replay
@@ -128,7 +129,7 @@ class Log:
 
     Attributes:
         meta: What was made with the database.
-        recovered: What it held when it was opened.
+        recovered: What it held when it was opened; unfiled are only the entries not known to be committed.
         completions: Answers, oldest first; the driver takes them from the left.
         full: Whether there is too little space for more.
         fault: Why it has halted.
@@ -143,23 +144,28 @@ class Log:
         self._space_at = 0.0
         self._writes: SimpleQueue[Any] = SimpleQueue()
         self._reads: SimpleQueue[Any] = SimpleQueue()
-        self._queued = 0
+        self._appended = self._durable = 0  # entries; the first is the driver's to count, the second the writer's
         self._connection = open_writer(path, synchronous="FULL" if options.durable else "OFF")
         rows = dict(self._connection.execute("SELECT key, value FROM meta").fetchall())
         self.meta = LogMeta(rows["birth"].decode(), rows["disk_id"].decode(), rows["pseudonym_key"], rows["guest_key"])
         found = replay(self._connection, path)
-        self.recovered = found.recovered
+        shards = found.recovered.shards
+        committed = [entry for entry in found.recovered.unfiled if entry.lsn <= shards[entry.shard].commit]
+        uncommitted = tuple(entry for entry in found.recovered.unfiled if entry.lsn > shards[entry.shard].commit)
+        self.recovered = Recovered(shards, found.recovered.configurations, uncommitted)
         self._chains = found.chains
         self._frames = deque(found.frames)
         self._next_frame = found.next_frame
-        self._filed = {tail.shard: 0 for tail in found.recovered.shards.values()}
-        self._filed |= dict(self._connection.execute("SELECT shard, lsn FROM shard").fetchall())
+        self._filed = found.filed
+        # The cores forget all recovered entries of a room when the first of them is filed: a shard's go together.
+        self._whole = {entry.shard for entry in uncommitted}
         self._register = read_register(self._connection)
         self._filing = Filing(self._connection)
         self._retention = Retention(self._connection)
         self._unfiled: dict[int, list[Entry]] = {}
         self._unfiled_count = 0
         self._unfiled_since = 0.0
+        self._file_recovered(committed)
         self._reader_connection = open_reader(path)
         self._reader = LogReader(self._reader_connection)
         self._watch_space(0.0)
@@ -184,18 +190,15 @@ class Log:
             raise StorageFault("io", f"The data directory {folder} can't be used: {error}.") from error
         try:
             return cls(folder / FILE_NAME, options, notify, lock)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, RouterError) as error:
             os.close(lock)
-            raise _fault(error, folder / FILE_NAME) from error
-        except StorageFault:
-            os.close(lock)
-            raise
+            raise storage_fault(error, folder / FILE_NAME) from error
 
     # -- from the driver -----------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> None:
         """Make a batch durable; answered by `Persisted`."""
-        self._queued += len(batch.entries)
+        self._appended += len(batch.entries)
         self._writes.put((batch, time.monotonic()))
 
     def committed(self, entries: Sequence[Entry]) -> None:
@@ -229,7 +232,7 @@ class Log:
     def statistics(self) -> LogStatistics:
         """Sizes of this moment."""
         wal = self.path.with_name(self.path.name + "-wal")
-        return LogStatistics(_size(self.path), _size(wal), self._queued, self._unfiled_count)
+        return LogStatistics(_size(self.path), _size(wal), self._appended - self._durable, self._unfiled_count)
 
     def close(self) -> None:
         """Write what was handed over, end the threads, and close the files; may be called twice."""
@@ -248,21 +251,27 @@ class Log:
     # -- the writer's thread -------------------------------------------------------------------------------------
 
     def _write_loop(self) -> None:
+        pending: deque[Any] = deque()
+        try:
+            self._serve_writes(pending)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged after it
+            self._halt(storage_fault(error, self.path))
+            if _STOP not in pending:
+                self._refuse_all()
+
+    def _serve_writes(self, pending: deque[Any]) -> None:
         stopping = False
         last = 0.0
-        pending: deque[Any] = deque()
         while not stopping:
+            pending.clear()
             with suppress(Empty):
                 pending.append(self._writes.get(timeout=self._patience()))
             self._take_all(pending)
             if self._is_batch(pending) and len(pending) == 1:
                 self._gather(pending, last)
-            try:
-                stopping = self._work(pending)
-            except (sqlite3.Error, OSError, CorruptEntry) as error:
-                self._halt(_fault(error, self.path))
-                stopping = self._refuse_all()
-            pending.clear()
+            if self.fault is not None:
+                raise self.fault
+            stopping = self._work(pending)
             last = time.monotonic()
             self._watch_space(last)
 
@@ -271,7 +280,7 @@ class Log:
         if self._retention.busy:
             return 0.0
         if not self._unfiled_count:
-            return None
+            return SPACE_SECONDS if self.full else None  # nobody writes while it is full: look again unasked
         if self._unfiled_count >= FILE_AFTER_ENTRIES:
             return 0.0
         return max(0.0, self._unfiled_since + FILE_AFTER_SECONDS - time.monotonic())
@@ -324,8 +333,7 @@ class Log:
                 self._journal(batches)
             answers += [CasDone(claim.token, self._claim(claim)) for claim in claims]
             if filing:
-                self._filing.file(filing, self._chains)
-                self._forget_frames(filing)
+                self._file(filing)
                 answers.append(Filed([entry for entries in filing for entry in entries]))
             if self._retention.busy and not batches:
                 floors = self._retention.step()
@@ -340,7 +348,7 @@ class Log:
         now = time.monotonic()
         if batches:
             count = sum(len(batch.entries) for batch in batches)
-            self._queued -= count
+            self._durable += count
             answers.insert(0, Persisted(batches[-1].ticket, count, now - since, now - started))
         self.completions.extend(answers)
         self._notify()
@@ -393,17 +401,42 @@ class Log:
         )
         if not due or stopping:
             return []
-        most = SLICE_ENTRIES if count < FORCE_ENTRIES else SLICE_ENTRIES * 8
+        return self._next_slice(SLICE_ENTRIES if count < FORCE_ENTRIES else SLICE_ENTRIES * 8)
+
+    def _next_slice(self, most: int) -> list[list[Entry]]:
+        """Entries of the shards that wait longest, about so many; a long run is taken in parts."""
         chosen: list[list[Entry]] = []
-        taken = 0
         unfiled = self._unfiled
-        while unfiled and taken < most:
-            shard = next(iter(unfiled))
-            entries = unfiled.pop(shard)
+        left = most
+        while unfiled and left > 0:
+            shard, entries = next(iter(unfiled.items()))
+            if len(entries) > left and shard not in self._whole:
+                unfiled[shard] = entries[left:]
+                entries = entries[:left]
+            else:
+                self._whole.discard(shard)
+                del unfiled[shard]
             chosen.append(entries)
-            taken += len(entries)
-        self._unfiled_count -= taken
+            left -= len(entries)
+        self._unfiled_count -= most - left
         return chosen
+
+    def _file_recovered(self, entries: Sequence[Entry]) -> None:
+        """File what the journal says is committed: the driver is told of what is not, and commits only that."""
+        self._note(entries)
+        while filing := self._next_slice(SLICE_ENTRIES):
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._file(filing)
+            self._connection.execute("COMMIT")
+
+    def _file(self, runs: list[list[Entry]]) -> None:
+        for run in runs:
+            shard, first = run[0].shard, run[0].lsn
+            if first != self._filed.get(shard, 0) + 1:
+                raise BrokenInvariant(f"shard {shard} is filed up to {self._filed.get(shard, 0)}, {first} follows")
+            self._chains.setdefault(shard, GENESIS)
+        self._filing.file(runs, self._chains)
+        self._forget_frames(runs)
 
     def _forget_frames(self, filing: list[list[Entry]]) -> None:
         filed = self._filed
@@ -428,11 +461,10 @@ class Log:
             with suppress(sqlite3.OperationalError):  # a reader is at work; the next look tries again
                 self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
-    def _refuse_all(self) -> bool:
+    def _refuse_all(self) -> None:
         """Take what comes without doing it, until the log is closed."""
         while self._writes.get() is not _STOP:
             pass
-        return True
 
     # -- the reader's thread -------------------------------------------------------------------------------------
 
@@ -441,7 +473,7 @@ class Log:
             try:
                 answer = self._read(*question) if isinstance(question, tuple) else question()
             except (sqlite3.Error, CorruptEntry) as error:
-                self._halt(_fault(error, self.path))
+                self._halt(storage_fault(error, self.path))
                 continue
             self.completions.append(answer)
             self._notify()
@@ -450,7 +482,7 @@ class Log:
         try:
             return HistoryRead(token, self._reader.history(read))
         except (sqlite3.Error, CorruptEntry) as error:
-            fault = _fault(error, self.path)
+            fault = storage_fault(error, self.path)
             self._halt(fault)
             return HistoryRead(token, fault)
 
@@ -484,19 +516,3 @@ def _take_lock(folder: Path) -> int:
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     return lock
-
-
-def _fault(error: BaseException, path: Path) -> StorageFault:
-    """What a failure of the disk means to an operator."""
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = code & 0xFF if code is not None else None
-    if primary == sqlite3.SQLITE_FULL:
-        return StorageFault("full", f"The disk of {path} is full. Free space, then restart the node.")
-    if isinstance(error, CorruptEntry) or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StorageFault(
-            "corrupt",
-            f"{path} is damaged: {error}. Run `chat-node log verify`; restore the data directory from a backup.",
-        )
-    return StorageFault(
-        "io", f"{path} can't be written or read: {error}. Look at the disk (dmesg), then restart the node."
-    )
