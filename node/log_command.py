@@ -1,65 +1,68 @@
 """``chat-node log``: looking into a node's log, while it runs or not."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from node.status_table import counted, size
-from node.terminal import ConfigFile, DataDir, expected_faults, failure, read_config
-from router import log_audit
+from node.status_table import UNKNOWN, size
+from node.terminal import ConfigFile, DataDir, expected_faults, failure, read_config, remark
+from router import log_tools
 
 app = typer.Typer(help="The log: all messages of a node, on its disk.", no_args_is_help=True)
 
-Structured = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+Structured = Annotated[bool, typer.Option("--json", help="JSON, an object on a line, for programs.")]
 
 
 @app.command()
 def verify(config: ConfigFile = None, data_dir: DataDir = None, *, structured: Structured = False) -> None:
-    """Read every message of the log and compare it with its hashes and chains.
+    """Read every message of the log, compare it with its checksums and chains, and print what is wrong.
 
     Exits with 0 if all is as it was written, with 1 if not.
     """
-    node = read_config(config, {"node.data_dir": data_dir and str(data_dir)}).node
+    folder = _folder(config, data_dir)
     with expected_faults():
-        report = log_audit.verify(node.data_dir)
+        report = log_tools.verify(folder)
     if structured:
         typer.echo(msgspec.json.encode(report))
     else:
-        typer.echo(
-            f"{counted(report.entries, 'filed entry')} in {counted(report.rooms, 'room')}"
-            f" and {counted(report.shards, 'shard')}, {report.unfiled} in the journal,"
-            f" {report.forgotten} forgotten by retention"
-        )
-    if report.faults:
-        listed = "\n".join(f"  {fault}" for fault in report.faults)
-        mend = "Restore the data directory from a backup."
-        raise failure(f"{counted(len(report.faults), 'fault')} in the log of {node.data_dir}:\n{listed}\n{mend}")
-    if not structured:
-        typer.echo("All is as it was written.")
+        for finding in report.findings:
+            typer.echo(finding)
+    remark(
+        f"Read {report.entries} entries ({report.erased} of them erased) of {report.rooms} filed rooms and"
+        f" {report.shards} shards, and {report.frames} journal frames."
+    )
+    if report.findings:
+        raise failure(f"Findings: {len(report.findings)}. Restore {folder} from a backup.")
+    remark("All is well.")
 
 
 @app.command()
 def stat(config: ConfigFile = None, data_dir: DataDir = None, *, structured: Structured = False) -> None:
-    """Show how much the log holds, and which rooms are the largest."""
-    node = read_config(config, {"node.data_dir": data_dir and str(data_dir)}).node
+    """Show how much the log holds."""
     with expected_faults():
-        found = log_audit.stat(node.data_dir)
+        found = log_tools.stat(_folder(config, data_dir))
     if structured:
         typer.echo(msgspec.json.encode(found))
         return
-    for label, value in (
-        ("data", str(node.data_dir)),
-        ("size", f"{size(found.bytes)}, and {size(found.wal_bytes)} not yet in place"),
-        ("rooms", f"{found.rooms:,}"),
-        ("entries", f"{found.entries:,}, and {found.unfiled:,} not yet filed"),
-        ("from", _moment(found.oldest_ms)),
-        ("to", _moment(found.newest_ms)),
-    ):
-        typer.echo(f"{label:9}{value}")
-    for room in found.largest:
-        typer.echo(f"{'room':9}{room.channel} of {room.site}: {counted(room.entries, 'entry')}, {size(room.bytes)}")
+    lines = [
+        ("rooms", str(found.rooms)),
+        ("entries", str(found.entries)),
+        ("oldest", _moment(found.oldest_ts)),
+        ("newest", _moment(found.newest_ts)),
+        ("database", size(found.bytes)),
+        ("write-ahead", size(found.wal_bytes)),
+        ("journal frames", str(found.frames)),
+    ]
+    for shard in found.shards:
+        in_journal = shard.lsn - shard.filed_lsn
+        lines.append(
+            (f"shard {shard.shard}", f"epoch {shard.epoch}, lsn {shard.lsn}, {in_journal} in the journal only")
+        )
+    for label, value in lines:
+        typer.echo(f"{label:16}{value}")
 
 
 @app.command()
@@ -67,16 +70,19 @@ def export(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     site: Annotated[str | None, typer.Option(help="Only the rooms of this site.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Only this room.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Only the rooms of this name.")] = None,
 ) -> None:
     """Print what clients see, a JSON object a line: room by room, in each room's order."""
-    node = read_config(config, {"node.data_dir": data_dir and str(data_dir)}).node
     with expected_faults():
-        for record in log_audit.export(node.data_dir, site, channel):
+        for record in log_tools.export(_folder(config, data_dir), site=site, channel=channel):
             typer.echo(msgspec.json.encode(record))
+
+
+def _folder(config: Path | None, data_dir: Path | None) -> Path:
+    return read_config(config, {"node.data_dir": None if data_dir is None else str(data_dir)}).node.data_dir
 
 
 def _moment(milliseconds: int | None) -> str:
     if milliseconds is None:
-        return "-"
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+        return UNKNOWN
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

@@ -20,7 +20,6 @@ from node.faults import ListenFault
 from node.version import VERSION
 from router.errors import StorageFault
 from router.log import Log, LogOptions
-from router.log_audit import Report
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -179,31 +178,12 @@ class TestClusterStatus:
 
 
 class TestLog:
-    @pytest.mark.parametrize("command", ["verify", "stat", "export"])
-    def test_where_there_is_no_log_it_is_told(self, command: str, tmp_path: Path) -> None:
-        result = call("log", command, "--data-dir", str(tmp_path))
-        assert (result.exit_code, result.stdout) == (1, "")
-        assert f"There is no log at {tmp_path}" in result.stderr
-
-    def test_a_log_of_a_node_can_be_looked_into(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("command", ["verify", "stat"])
+    def test_programs_get_json(self, command: str, tmp_path: Path) -> None:
         Log.open(tmp_path, LogOptions(durable=False), lambda: None).close()
-        assert "All is as it was written." in call("log", "verify", "--data-dir", str(tmp_path)).stdout
-        assert json.loads(call("log", "verify", "--data-dir", str(tmp_path), "--json").stdout)["faults"] == []
-        assert "rooms    0" in call("log", "stat", "--data-dir", str(tmp_path)).stdout
-        assert json.loads(call("log", "stat", "--data-dir", str(tmp_path), "--json").stdout)["unfiled"] == 0
-        exported = call("log", "export", "--data-dir", str(tmp_path))
-        assert (exported.exit_code, exported.stdout) == (0, "")
-
-    @pytest.mark.parametrize("flags", [[], ["--json"]])
-    def test_faults_are_listed_with_the_mend(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
-    ) -> None:
-        monkeypatch.setattr("router.log_audit.verify", lambda _: Report(faults=["room cats: 3 to 4 are missing"]))
-        result = call("log", "verify", "--data-dir", str(tmp_path), *flags)
-        assert result.exit_code == 1
-        assert "1 fault in the log" in result.stderr
-        assert "room cats: 3 to 4 are missing" in result.stderr
-        assert "backup" in result.stderr
+        result = call("log", command, "--data-dir", str(tmp_path), "--json")
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["rooms"] == 0
 
 
 class TestConfig:
