@@ -1,0 +1,98 @@
+"""The JavaScript SDK, unmodified, against a real node; `tests/sdk/scenes.mjs` holds what it does and expects."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import pytest
+
+from tests.harness.node_process import NodeProcess, token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node.js with npm"),
+]
+
+FOLDER: Final = Path(__file__).parents[1] / "sdk"
+INSTALL_SECONDS: Final = 120  # of a package registry; never reached
+SCENE_SECONDS: Final = 30  # never reached
+
+
+@pytest.fixture(scope="module")
+def sdk() -> None:
+    """The SDK as the lock file names it, installed if it is not there yet."""
+    lock, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    command = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    result = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """A node that all scenes but the violent one share; each has a room of its own."""
+    with NodeProcess(tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+def play(scene: str, node: NodeProcess) -> None:
+    """Play a scene to its end; restart the node whenever the scene says so.
+
+    Raises:
+        AssertionError: It did not go as it must; the scene's complaint is in the message.
+    """
+    process = subprocess.Popen(
+        ("node", str(FOLDER / "scenes.mjs"), scene),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CHAT_SCENE": json.dumps(arguments(node))},
+    )
+    with process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            if scene == "kill" and process.stdout.readline() == "kill\n":
+                node.restart()
+                process.stdin.write("done\n")
+                process.stdin.flush()
+            _, complaint = process.communicate(timeout=SCENE_SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode == 0, complaint
+
+
+def arguments(node: NodeProcess) -> dict[str, object]:
+    """What a scene knows: `tokens.brief` end one after the other, the last one much later."""
+    room, now = f"room-{uuid4()}", int(time.time())
+    tokens = {
+        "ann": token("ann"),
+        "bob": token("bob"),
+        "room": token("bob", channel=f"${room}"),
+        "brief": [token("ann", exp=now + 3), token("ann", exp=now + 600)],
+    }
+    return {"url": node.url, "room": room, "tokens": tokens}
+
+
+@pytest.mark.parametrize("scene", ["publish", "history", "presence", "private", "badToken", "refresh"])
+@pytest.mark.usefixtures("sdk")
+def test_the_sdk_plays_a_scene(scene: str, shared: NodeProcess) -> None:
+    play(scene, shared)
+
+
+@pytest.mark.usefixtures("sdk")
+def test_the_sdk_recovers_what_it_missed_when_the_node_was_killed(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path) as node:
+        play("kill", node)

@@ -1,0 +1,139 @@
+// Scenes that the JavaScript SDK plays against a real node. Called as `node scenes.mjs SCENE`, with the scene's
+// arguments as JSON in CHAT_SCENE; the status is 0 if all went as it must. "kill" asks the caller, by a line on
+// standard output, to kill the node and start it again, and waits for a line on standard input.
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { Centrifuge } from "centrifuge";
+import WebSocket from "ws";
+
+const { url, room, tokens } = JSON.parse(process.env.CHAT_SCENE);
+const SCENE_MILLISECONDS = 25_000; // never reached; less than the caller's patience, so that the reason is told
+const message = (content) => ({ id: randomUUID(), content });
+
+/** Events of one name, to be awaited one by one in the order in which they came. */
+function events(emitter, name) {
+  const arrived = [];
+  const waiting = [];
+  emitter.on(name, (context) => (waiting.length ? waiting.shift()(context) : arrived.push(context)));
+  return {
+    next: () =>
+      arrived.length ? Promise.resolve(arrived.shift()) : new Promise((resolve) => waiting.push(resolve)),
+    count: () => arrived.length,
+  };
+}
+
+/** A client that connects; without options, a guest. */
+function client(options = {}) {
+  const made = new Centrifuge(url, { websocket: WebSocket, maxReconnectDelay: 200, ...options });
+  made.connect();
+  return made;
+}
+
+/** A subscription that is made, with the events it will emit. */
+function member(of, channel, options = {}) {
+  const subscription = of.newSubscription(channel, { maxResubscribeDelay: 200, ...options });
+  const heard = Object.fromEntries(
+    ["subscribed", "unsubscribed", "publication", "join", "leave"].map((name) => [name, events(subscription, name)]),
+  );
+  subscription.subscribe();
+  return { subscription, heard };
+}
+
+const scenes = {
+  async publish() {
+    const ann = member(client({ token: tokens.ann }), room);
+    const bob = member(client({ token: tokens.bob }), room);
+    await Promise.all([ann.subscription.ready(), bob.subscription.ready()]);
+    const sent = message("Hello");
+    await ann.subscription.publish(sent);
+    await ann.subscription.publish(sent);
+    const { offset, data } = await bob.heard.publication.next();
+    assert.equal(offset, 1);
+    assert.deepEqual(data, { ...data, ...sent, userId: "ann", sequence: 1, chatRoom: room, type: "text" });
+    assert.equal((await ann.subscription.history({ limit: 0 })).offset, 1);
+  },
+
+  async history() {
+    const { subscription } = member(client(), room);
+    await subscription.ready();
+    for (let number = 1; number <= 5; number++) await subscription.publish(message(`m${number}`));
+    const { epoch } = await subscription.history({ limit: 0 });
+    const page = await subscription.history({ limit: 2, since: { epoch, offset: 1 } });
+    assert.deepEqual(page.publications.map(({ offset, data }) => [offset, data.content]), [[2, "m2"], [3, "m3"]]);
+  },
+
+  async presence() {
+    const ann = member(client({ token: tokens.ann }), room, { joinLeave: true });
+    await ann.subscription.ready();
+    const leaving = client({ token: tokens.bob });
+    await member(leaving, room).subscription.ready();
+    while ((await ann.heard.join.next()).info.user !== "bob");
+    const { clients } = await ann.subscription.presence();
+    assert.deepEqual(Object.values(clients).map(({ user }) => user).sort(), ["ann", "bob"]);
+    assert.deepEqual(await ann.subscription.presenceStats(), { numClients: 2, numUsers: 2 });
+    leaving.disconnect();
+    assert.equal((await ann.heard.leave.next()).info.user, "bob");
+  },
+
+  async private() {
+    const refused = member(client({ token: tokens.ann }), `$${room}`);
+    assert.equal((await refused.heard.unsubscribed.next()).code, 103);
+    await member(client({ token: tokens.bob }), `$${room}`, { token: tokens.room }).subscription.ready();
+  },
+
+  async badToken() {
+    const refused = client({ token: `${tokens.ann}x` });
+    assert.equal((await events(refused, "disconnected").next()).code, 3500);
+  },
+
+  async refresh() {
+    const shown = [...tokens.brief];
+    const asked = new Promise((resolve) => {
+      const getToken = async () => {
+        if (shown.length === 1) resolve(ann);
+        return shown.length > 1 ? shown.shift() : shown[0];
+      };
+      const ann = client({ getToken });
+      ann.connections = events(ann, "connected");
+    });
+    const ann = await asked;
+    const { subscription } = member(ann, room);
+    await subscription.ready();
+    await subscription.publish(message("still here"));
+    assert.equal(ann.connections.count(), 1);
+  },
+
+  async kill() {
+    const ann = member(client({ token: tokens.ann }), room);
+    const listening = client({ token: tokens.bob });
+    const bob = member(listening, room);
+    await Promise.all([ann.subscription.ready(), bob.subscription.ready()]);
+    const before = await bob.heard.subscribed.next();
+    await ann.subscription.publish(message("before"));
+    assert.equal((await bob.heard.publication.next()).offset, 1);
+    listening.disconnect();
+    await ann.subscription.publish(message("missed"));
+    console.log("kill");
+    await once(createInterface({ input: process.stdin }), "line");
+    await ann.heard.subscribed.next();
+    await ann.heard.subscribed.next();
+    await ann.subscription.publish(message("after"));
+    listening.connect();
+    const again = await bob.heard.subscribed.next();
+    assert.deepEqual([again.wasRecovering, again.recovered], [true, true]);
+    assert.equal(again.streamPosition.epoch, before.streamPosition.epoch);
+    for (const expected of [[2, "missed"], [3, "after"]]) {
+      const { offset, data } = await bob.heard.publication.next();
+      assert.deepEqual([offset, data.content], expected);
+    }
+  },
+};
+
+setTimeout(() => {
+  console.error(`the scene was not over after ${SCENE_MILLISECONDS} ms: something it waits for never came`);
+  process.exit(1);
+}, SCENE_MILLISECONDS);
+await scenes[process.argv[2]]();
+process.exit(0);
