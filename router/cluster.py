@@ -166,7 +166,7 @@ class Cluster:
         self._waiting: dict[RoomId, _Waiting] = {}
         self._waiting_count = 0
         self._loading: dict[RoomId, int] = {}  # to the highest sequence that was filed meanwhile
-        self._unfiled: dict[RoomId, list[Entry]] = {}  # of rooms not in memory, found in the log at the start
+        self._unfiled: dict[RoomId, deque[Entry]] = {}  # of rooms not in memory, found in the log at the start
         self._ticket = 0
         self._in_flight: dict[int, list[tuple[_Shard, int]]] = {}
         self._effects = Effects()
@@ -298,7 +298,7 @@ class Cluster:
                 elif entry.room in self._loading:  # the record under way may be of before
                     self._loading[entry.room] = entry.sequence
                 else:
-                    self._unfiled.pop(entry.room, None)
+                    self._forget_unfiled(entry)
         rooms.shrink()
 
     def trimmed(self, floors: Sequence[tuple[RoomId, int]]) -> None:
@@ -390,7 +390,14 @@ class Cluster:
             entry.key = dedupe_key(entry.room, entry.sender, entry.cmid)
             self._recent[entry.key] = entry
         if entry.kind != Kind.EPOCH:
-            self._unfiled.setdefault(entry.room, []).append(entry)
+            self._unfiled.setdefault(entry.room, deque()).append(entry)
+
+    def _forget_unfiled(self, filed: Entry) -> None:
+        unfiled = self._unfiled.get(filed.room)
+        while unfiled and unfiled[0].lsn <= filed.lsn:
+            unfiled.popleft()
+        if unfiled is not None and not unfiled:
+            del self._unfiled[filed.room]
 
     def _accept(self, state: RoomState, submit: Submit) -> None:
         if not submit.cmid:

@@ -35,6 +35,7 @@ class Disk:
     """A cluster with one shard, and the disk under it; `step` lets the disk answer once.
 
     Attributes:
+        recovered: What was there at the start.
         batches: All that were written, in order.
         committed: All entries that came out, in order.
         outcomes: Of all submits, in order.
@@ -44,6 +45,7 @@ class Disk:
     """
 
     def __init__(self, recovered: Recovered = EMPTY, **options: int) -> None:
+        self.recovered = recovered
         self.cluster = Cluster(ME, "birth", ClusterOptions(shards=1, **options), recovered, bytes)
         self.cluster.know_keys(KeyFilter(64))
         self.batches: list[Batch] = []
@@ -359,3 +361,14 @@ def test_more_than_may_wait_is_answered_overloaded() -> None:
     assert disk.outcomes == [Away.OVERLOADED]
     disk.settle()
     assert sequences(disk.outcomes) == [1, 2]
+
+
+def test_what_is_filed_of_a_room_not_in_memory_leaves_what_is_not_filed() -> None:
+    disk = restarted(4, commit=3)
+    disk.cluster.filed(disk.recovered.unfiled[:3])
+    disk.records[LOBBY] = RoomRecord(LOBBY, sequence=2)
+    disk.open()
+    disk.settle()
+    state = disk.cluster.rooms.get(LOBBY)
+    assert state is not None
+    assert [entry.sequence for entry in state.entries] == [3, 4]
