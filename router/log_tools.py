@@ -20,7 +20,7 @@ from router.log_schema import FILE_NAME, MIGRATIONS, VISIBLE, open_reader
 from router.log_verification import Report, Verification, read_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["Report", "ShardStat", "Stat", "export", "stat", "verify"]
@@ -137,24 +137,20 @@ def export(folder: Path, *, site: str | None = None, channel: str | None = None)
     """
     with _reading(folder) as connection:
         try:
-            for entry in _visible(connection):
-                if site in {None, entry.room.site} and channel in {None, entry.room.channel}:
-                    yield _exported(entry)
+            for entry in _visible(
+                connection, lambda room: site in {None, room.site} and channel in {None, room.channel}
+            ):
+                yield _exported(entry)
         except CorruptEntry as error:
             raise StorageFault("corrupt", f"{folder / FILE_NAME} is damaged: {error}. {_VERIFY}") from error
 
 
-def _visible(connection: sqlite3.Connection) -> Iterator[Entry]:
+def _visible(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]) -> Iterator[Entry]:
     execute = connection.execute
-    journal = read_journal(connection)
-    if journal.findings:
-        raise CorruptEntry(journal.findings[0])
-    waiting: dict[RoomId, list[Entry]] = {}
-    for entries in journal.unfiled.values():
-        for entry in entries:
-            if entry.visible:
-                waiting.setdefault(entry.room, []).append(entry)
+    waiting = _waiting(connection, is_wanted)
     for number, site, channel, floor in execute("SELECT id, site, channel, floor FROM room ORDER BY site, channel"):
+        if not is_wanted(RoomId(site, channel)):
+            continue
         chunks = execute("SELECT wires FROM chunk WHERE room=? AND stream=? ORDER BY first", (number, VISIBLE))
         for (wires,) in chunks:
             for wire in split(wires):
@@ -164,6 +160,19 @@ def _visible(connection: sqlite3.Connection) -> Iterator[Entry]:
         yield from waiting.pop(RoomId(site, channel), ())
     for room in sorted(waiting):
         yield from waiting[room]
+
+
+def _waiting(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]) -> dict[RoomId, list[Entry]]:
+    """By room, the visible entries that only the journal has."""
+    journal = read_journal(connection)
+    if journal.findings:
+        raise CorruptEntry(journal.findings[0])
+    waiting: dict[RoomId, list[Entry]] = {}
+    for entries in journal.unfiled.values():
+        for entry in entries:
+            if entry.visible and is_wanted(entry.room):
+                waiting.setdefault(entry.room, []).append(entry)
+    return waiting
 
 
 def _exported(entry: Entry) -> dict[str, Any]:
@@ -203,7 +212,9 @@ def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
                 )
             yield connection
     except sqlite3.Error as error:
-        raise StorageFault("io", f"{path} can't be read: {error}. {_VERIFY}") from error
+        raise StorageFault(
+            "io", f"{path} can't be read: {error}. Run this as the node's user; else {_VERIFY}"
+        ) from error
 
 
 def _size(path: Path) -> int:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from router import log
+from router import journal, log
 from router.completions import Filed, Persisted
 from router.entry import GENESIS, Entry, Kind, decode, erase, split
 from router.errors import StorageFault
-from router.events import Batch, Promise
+from router.events import Batch, Promise, Truncate
 from router.ids import RoomId
 from router.log import Log, LogOptions
 from router.log_schema import FILE_NAME
@@ -186,6 +186,39 @@ def test_a_missing_chunk_is_found(folder: Path) -> None:
     assert len(found) == 2
 
 
+def test_a_damaged_epoch_entry_is_found(folder: Path) -> None:
+    wire = read(folder, "SELECT wires FROM chunk WHERE stream=2")
+    change(folder, "UPDATE chunk SET wires=? WHERE stream=2", flipped(wire, len(wire) - 1))
+    assert verify(folder).findings == (
+        "shard 3: EPOCH entries 1 to 1 are damaged: the body of entry 3/1 does not match its hash",
+    )
+
+
+def test_a_missing_epoch_entry_is_found(folder: Path) -> None:
+    change(folder, "DELETE FROM chunk WHERE stream=2")
+    (finding,) = verify(folder).findings
+    assert finding.startswith("shard 3: lsn 1 to 6: the chain can't be followed, entry 1 of room number -4")
+
+
+def test_a_room_that_was_moved_to_another_shard_by_damage_is_found(folder: Path) -> None:
+    change(folder, "UPDATE room SET shard=1 WHERE channel='chat:garden'")
+    (finding,) = verify(folder).findings
+    assert finding.startswith("room 'chat:garden' of site 'acme': sequences 1 to 1 are damaged: <Entry 3/5")
+
+
+def test_a_frame_whose_truncation_lies_past_the_end_is_found(folder: Path) -> None:
+    frame = journal.encode([Batch(1, truncations=[Truncate(SHARD, 11)])])
+    change(folder, "INSERT INTO journal(n, frame) VALUES (4, ?)", frame)
+    assert verify(folder).findings == ("frame 4 of the journal truncates shard 3 to lsn 11, past its end",)
+
+
+def test_truncated_entries_are_not_exported(folder: Path) -> None:
+    frame = journal.encode([Batch(1, truncations=[Truncate(SHARD, 7)])])
+    change(folder, "INSERT INTO journal(n, frame) VALUES (4, ?)", frame)
+    assert verify(folder).findings == ()
+    assert [e["sequence"] for e in export(folder, site="acme")] == [1]
+
+
 def test_entries_that_retention_dropped_are_not_missing(folder: Path) -> None:
     change(folder, f"DELETE FROM chunk WHERE id=(SELECT id {LOBBY_CHUNK})")
     change(folder, "UPDATE room SET floor=3 WHERE channel='chat:lobby'")
@@ -263,7 +296,7 @@ def test_an_export_of_an_erased_entry_has_no_data(folder: Path) -> None:
     change(
         folder, f"UPDATE chunk SET wires=? WHERE id=(SELECT id {LOBBY_CHUNK})", b"".join([erase(wires[0]), *wires[1:]])
     )
-    first = next(iter(list(export(folder, channel="chat:lobby"))))
+    first, *_ = export(folder, channel="chat:lobby")
     assert (first["data"], first["erased"], first["cmid"]) == (None, True, "id-2")
 
 
