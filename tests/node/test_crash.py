@@ -24,6 +24,8 @@ ROOM: Final = "crash"
 KILLS: Final = 10
 WRITERS: Final = 3
 ACKS_PER_LIFE: Final = 30  # so that every kill meets a node that is writing
+RECOVERY_ENTRIES: Final = 300  # the node recovers as many; who missed more pages through the history
+PAGE_ENTRIES: Final = 100
 PATIENCE_SECONDS: Final = 15  # for one answer, and for one life; never reached
 
 
@@ -166,16 +168,22 @@ class Reader:
         reply = socket.ask("subscribe", {"channel": ROOM, "recover": True, "recoverable": True, **position})
         if reply.get("error", {}).get("temporary"):
             return
-        result = reply.get("subscribe", {})
-        if not result.get("recovered") or self.epoch not in ("", result["epoch"]):
+        result = reply.get("subscribe")
+        if result is None or not self._may_go_on(result):
             self.tally.fault(f"the reader could not resume at {position}: {reply}")
             return
         self.epoch = result["epoch"]
-        for publication in result.get("publications", []):
+        recovered = result.get("publications", []) if result.get("recovered") else pages(socket, self.offset, result)
+        for publication in recovered:
             self._take(publication)
         for push in socket.pushes():
             if "pub" in push:
                 self._take(push["pub"])
+
+    def _may_go_on(self, result: dict[str, Any]) -> bool:
+        """Whether the room is still the same, and nothing is left to be paged that had to be recovered."""
+        behind = result.get("offset", 0) - self.offset
+        return self.epoch in ("", result["epoch"]) and (bool(result.get("recovered")) or behind > RECOVERY_ENTRIES)
 
     def _take(self, publication: dict[str, Any]) -> None:
         self.offset = publication["offset"]
@@ -192,19 +200,25 @@ def persist(client: Writer | Reader, url: str) -> None:
             client.tally.pause()
 
 
+def pages(socket: Socket, offset: int, top: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Publications of the room after an offset up to a position, as somebody who pages through them gets them."""
+    while offset < top["offset"]:
+        since = {"epoch": top["epoch"], "offset": offset}
+        limit = min(PAGE_ENTRIES, top["offset"] - offset)
+        page = socket.ask("history", {"channel": ROOM, "limit": limit, "since": since})["history"]
+        publications = page.get("publications", [])
+        assert publications, f"the history ends at {since}, the room at {top}"
+        yield from publications
+        offset = publications[-1]["offset"]
+
+
 def history(url: str) -> list[tuple[int, str]]:
-    """Sequence and id of every message of the room, as somebody who pages through it gets them."""
-    found: list[tuple[int, str]] = []
+    """Sequence and id of every message of the room."""
     with connected(url, "checker") as socket:
         top = socket.ask("history", {"channel": ROOM, "limit": 0})["history"]
-        while len(found) < top["offset"]:
-            since = {"epoch": top["epoch"], "offset": found[-1][0] if found else 0}
-            page = socket.ask("history", {"channel": ROOM, "limit": 100, "since": since})["history"]
-            publications = page.get("publications", [])
-            assert publications, f"the history ends at {since}, the room at {top}"
-            assert all(publication["offset"] == publication["data"]["sequence"] for publication in publications)
-            found += [(publication["offset"], publication["data"]["id"]) for publication in publications]
-    return found
+        found = list(pages(socket, 0, top))
+    assert all(publication["offset"] == publication["data"]["sequence"] for publication in found)
+    return [(publication["offset"], publication["data"]["id"]) for publication in found]
 
 
 def losses(acknowledged: list[str], entries: list[tuple[int, str]], seen: list[tuple[int, str]]) -> list[str]:
@@ -256,6 +270,7 @@ def test_a_node_killed_ten_times_under_load_loses_and_doubles_nothing(tmp_path: 
         try:
             for life in range(1, KILLS + 1):
                 tally.wait_acknowledged(life * ACKS_PER_LIFE)
+                tally.wait_seen(life * ACKS_PER_LIFE)
                 node.restart()
             tally.wait_acknowledged((KILLS + 1) * ACKS_PER_LIFE)
             tally.stop()
