@@ -78,12 +78,15 @@ async def chats(where: Endpoints, context: ssl.SSLContext | None = None) -> bool
 
 
 async def closed_with(client: WebSocketConnection) -> int:
-    try:
+    async def read_on() -> None:
         while True:
             await client.get_message()
-    except ConnectionClosed as closed:
-        assert closed.reason is not None
-        return int(closed.reason.code)
+
+    with pytest.raises(ConnectionClosed) as closed:
+        await read_on()
+    reason = closed.value.reason
+    assert reason is not None
+    return int(reason.code)
 
 
 async def test_bad_json_ends_with_3501_and_others_chat_on(tmp_path: Path) -> None:
