@@ -60,7 +60,9 @@ def test_a_command_that_the_readme_names_exists(command: str) -> None:
     assert f"{command.rsplit(maxsplit=1)[-1]} [OPTIONS]" in result.output
 
 
-@pytest.mark.parametrize("command", ["run", "config init", "config check", "token create", "cluster status"])
+@pytest.mark.parametrize(
+    "command", ["run", "config init", "config check", "token create", "cluster status", "log verify"]
+)
 def test_the_readme_names_the_commands_that_an_operator_needs(command: str) -> None:
     assert command in named_commands()
 
