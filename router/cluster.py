@@ -271,10 +271,9 @@ class Cluster:
             self._waiting_count -= 1
             key, waiting.key = waiting.key, None
             state = self.rooms.get(room)
-            if (
-                state is None or not isinstance(submit, Submit) or key is None
-            ):  # can't be: a waiting room is not evicted
-                continue
+            if state is None or not isinstance(submit, Submit) or key is None:
+                raise BrokenInvariant(f"{room} waits for a message id and is not in memory, or nothing waits in it")
+            state.pins -= 1
             first = answers.get(key)
             if first is not None:
                 same = first.fingerprint == fingerprint(submit.data)
@@ -416,6 +415,7 @@ class Cluster:
             waiting.key = key
             waiting.queue.appendleft(submit)
             self._waiting_count += 1
+            state.pins += 1  # until `found`: what waits in a room keeps it in memory
             self._effects.find.append(key)
 
     def _append(self, state: RoomState, submit: Submit, key: bytes) -> None:
