@@ -365,6 +365,9 @@ class Cluster:
             effects.committed or effects.outcomes or effects.opened or effects.load or effects.find or effects.claims
         ):
             return None
+        for _, state in effects.opened:
+            if isinstance(state, RoomState):
+                state.pins -= 1
         self._effects = Effects()
         return effects
 
@@ -521,6 +524,7 @@ class Cluster:
             request = queue.popleft()
             self._waiting_count -= 1
             if not isinstance(request, Submit):
+                state.pins += 1  # until `effects`: who asked gets the room that is in memory, and can pin it
                 self._effects.opened.append((request, state))
                 continue
             self._accept(state, request)

@@ -372,3 +372,15 @@ def test_what_is_filed_of_a_room_not_in_memory_leaves_what_is_not_filed() -> Non
     state = disk.cluster.rooms.get(LOBBY)
     assert state is not None
     assert [entry.sequence for entry in state.entries] == [3, 4]
+
+
+def test_a_room_that_was_asked_for_is_still_in_memory_when_it_is_handed_over() -> None:
+    disk = Disk(cache_rooms=0).on_air(HALL)
+    disk.open()
+    assert disk.take().load == [LOBBY]
+    disk.cluster.loaded(RoomRecord(LOBBY), 1000)
+    disk.cluster.filed([])  # makes the cache shrink
+    disk.take()
+    assert disk.opened[-1] is disk.cluster.rooms.get(LOBBY)
+    disk.cluster.filed([])
+    assert len(disk.cluster.rooms) == 0
