@@ -26,7 +26,7 @@ WRITERS: Final = 3
 ACKS_PER_LIFE: Final = 30  # so that every kill meets a node that is writing
 RECOVERY_ENTRIES: Final = 300  # the node recovers as many; who missed more pages through the history
 PAGE_ENTRIES: Final = 100
-PATIENCE_SECONDS: Final = 15  # for one answer, and for one life; never reached
+PATIENCE_SECONDS: Final = 30  # for one answer, and for one life; never reached
 
 
 class Lost(Exception):
