@@ -247,7 +247,7 @@ def test_an_expiring_token_is_refreshed_without_a_reconnect(url: str, room: str)
         asked: asyncio.Queue[None] = asyncio.Queue()
 
         async def get_token() -> str:
-            asked.put_nowait(None)
+            await asked.put(None)
             return token("ann", exp=int(time.time()) + 3)
 
         events = Connection()
