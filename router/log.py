@@ -454,12 +454,16 @@ class Log:
             return
         self._space_at = now + SPACE_SECONDS
         quota = self.options.quota_bytes
+        page, pages, unused = (self._pragma(name) for name in ("page_size", "page_count", "freelist_count"))
         space = os.statvfs(self.path.parent)
-        used = 1 - space.f_bavail / space.f_blocks if space.f_blocks else 0.0
-        self.full = used > FULL_SHARE or (0 < quota < _size(self.path))
+        free = space.f_bavail * space.f_frsize + unused * page  # retention gives pages back to the file, not the disk
+        self.full = free < (1 - FULL_SHARE) * space.f_blocks * space.f_frsize or 0 < quota < (pages - unused) * page
         if _size(self.path.with_name(self.path.name + "-wal")) > TRUNCATE_WAL_BYTES and self.fault is None:
             with suppress(sqlite3.OperationalError):  # a reader is at work; the next look tries again
                 self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _refuse_all(self) -> None:
         """Take what comes without doing it, until the log is closed."""

@@ -224,3 +224,44 @@ def test_a_truncated_suffix_is_gone_after_a_restart_even_when_its_successor_was_
     second = drive(crash(tmp_path / "a", tmp_path / "b"))
     assert (second.lsn, second.chain) == (3, replaced[0].chain)
     assert second.read() == [1, 2, 3]
+
+
+def test_a_log_that_is_full_notices_by_itself_when_there_is_space_again(
+    drive: Callable[[Path], Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive(tmp_path)
+    looked = threading.Event()
+    real = os.statvfs(tmp_path)
+    answers = [os.statvfs_result((*real[:4], 0, *real[5:]))]
+
+    def statvfs(_: object) -> os.statvfs_result:
+        if answers:
+            return answers.pop()
+        looked.set()
+        return os.statvfs_result((*real[:4], real.f_blocks, *real[5:]))
+
+    monkeypatch.setattr("router.log.SPACE_SECONDS", 0.0)
+    monkeypatch.setattr("router.log.os.statvfs", statvfs)
+    driver.append(driver.entries(1))
+    assert looked.wait(WAIT)
+    driver.append(driver.entries(1))
+    assert not driver.log.full
+
+
+def test_pages_that_retention_freed_do_not_count_against_the_quota(
+    drive: Callable[[Path], Driver], tmp_path: Path
+) -> None:
+    driver = drive(tmp_path)
+    written = driver.entries(2000)
+    driver.append(written)
+    driver.log.committed(written)
+    driver.wait(lambda c: isinstance(c, Filed) and c.entries[-1].lsn == 2000)
+    driver.log.close()
+    size = (tmp_path / "log.sqlite3").stat().st_size
+    with closing(sqlite3.connect(tmp_path / "log.sqlite3")) as connection:
+        connection.execute("DELETE FROM dedupe")
+        connection.commit()
+    log = Log.open(tmp_path, LogOptions(quota_bytes=size - 4096), lambda: None)
+    log.close()
+    assert (tmp_path / "log.sqlite3").stat().st_size == size
+    assert not log.full
