@@ -28,7 +28,7 @@ from node.auth import DEFAULT_SITE, Authenticator, Site
 from node.endpoints import Endpoints
 from node.faults import NodeFault
 from node.gateway import Gateway
-from node.http_server import HttpServer, Peer
+from node.http_server import HttpServer
 from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.logs import events
@@ -36,7 +36,6 @@ from node.metrics import Build, Metrics, scraper
 from node.protocol import JsonCodec
 from node.ratelimit import Throttle
 from node.session import Session, SessionOptions
-from node.socket_stream import SocketStream
 from node.status import LogState, State
 from node.tls import Certificates
 from node.upgrade import OriginRules
@@ -118,10 +117,6 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     )
     scheme = "https" if certificates else "http"
 
-    async def serve_http(sock: socket.socket, head: bytes, remote: str) -> None:
-        peer = Peer((remote, sock.getpeername()[1]), sock.getsockname()[:2], scheme)
-        await public_http.serve(SocketStream(sock), peer, head)
-
     public = open_listeners(listen.host, listen.port, listen.backlog, "listen.port")
     internal = open_listeners(listen.internal_host, listen.internal_port, 128, "listen.internal_port")
     most = limits.connections or max(16, descriptors - RESERVED_DESCRIPTORS)
@@ -133,7 +128,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
             events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=_origins(config), codec=codec,
-        open_session=open_session, work=gateway, wake=wake, certificates=certificates, serve_http=serve_http,
+        open_session=open_session, work=gateway, wake=wake, certificates=certificates, serve_http=public_http.serve_socket,
     )  # fmt: skip
     where = Endpoints(
         node=node, pid=os.getpid(),

@@ -161,6 +161,7 @@ class Cluster:
             shard: _Shard(Replica(shard, tail)) for shard, tail in recovered.shards.items()
         }
         self._filter: KeyFilter | None = None
+        self._filed_early: list[int] = []  # numbers of keys filed while the filter was not there yet
         self._recent: dict[bytes, Entry] = {}  # keys that the disk's table may not have yet
         self._repeats: dict[bytes, list[Submit]] = {}  # duplicates of entries that aren't committed yet
         self._waiting: dict[RoomId, _Waiting] = {}
@@ -290,6 +291,8 @@ class Cluster:
         for entry in entries:
             if entry.key:
                 recent.pop(entry.key, None)
+                if self._filter is None:
+                    self._filed_early.append(key_number(entry.key))
             if entry.kind <= Kind.SYSTEM:
                 state = rooms.get(entry.room)
                 if state is not None:
@@ -311,6 +314,9 @@ class Cluster:
         """From now on `keys` says which message ids may be on disk; until then every one is looked up there."""
         for key in self._recent:
             keys.add(key_number(key))
+        for number in self._filed_early:  # the scan may have passed their place before they were filed
+            keys.add(number)
+        self._filed_early.clear()
         self._filter = keys
 
     def halt(self, why: Away) -> None:

@@ -223,7 +223,7 @@ class Router:
 
     def _read_back(self, state: RoomState, read: History, done: Read) -> None:
         before = state.committed + 1 if read.since is None else min(read.since, state.committed + 1)
-        cached = _within(state.before(before, read.limit), read.max_bytes)
+        cached = [e for e in _within(state.before(before, read.limit), read.max_bytes) if e.sequence > state.floor]
         lowest = cached[-1].sequence if cached else before
         missing = min(read.limit - len(cached), MAX_PAGE)
         if missing <= 0 or lowest - 1 <= state.floor or lowest > state.cached_from:

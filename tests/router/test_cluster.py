@@ -384,3 +384,18 @@ def test_a_room_that_was_asked_for_is_still_in_memory_when_it_is_handed_over() -
     assert disk.opened[-1] is disk.cluster.rooms.get(LOBBY)
     disk.cluster.filed([])
     assert len(disk.cluster.rooms) == 0
+
+
+def test_an_id_filed_while_the_known_ids_are_still_read_is_known_afterwards() -> None:
+    disk = Disk()
+    disk.cluster = Cluster(ME, "birth", ClusterOptions(shards=1), EMPTY, bytes)
+    disk.on_air()
+    disk.submit("m1")
+    disk.settle()
+    first = disk.committed[-1]
+    disk.cluster.filed(disk.committed)
+    disk.cluster.know_keys(KeyFilter(64))  # whoever read them had passed its place before it was filed
+    disk.keys = [KnownKey(dedupe_key(LOBBY, SENDER, "m1"), first.sequence, fingerprint(b"{}"))]
+    disk.submit("m1")
+    disk.settle()
+    assert disk.outcomes[-1] == Duplicate(first.sequence)
