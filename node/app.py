@@ -128,7 +128,8 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
             events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=_origins(config), codec=codec,
-        open_session=open_session, work=gateway, wake=wake, certificates=certificates, serve_http=public_http.serve_socket,
+        open_session=open_session, work=gateway, wake=wake, certificates=certificates,
+        serve_http=public_http.serve_socket,
     )  # fmt: skip
     where = Endpoints(
         node=node, pid=os.getpid(),
