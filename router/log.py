@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 FILE_AFTER_ENTRIES: Final = 4096  # unfiled entries from which filing begins at once
 FILE_AFTER_SECONDS: Final = 1.0  # and the age of the oldest
-SLICE_ENTRIES: Final = 512  # about 3 ms of work between two commits
-FORCE_ENTRIES: Final = 65_536  # from here on filing goes before commits: memory is bounded
+SLICE_ENTRIES: Final = 512  # about 5 ms of work between two commits, and
+SLICES: Final = 8  # at least this part of what is unfiled, so that it can't grow without bound
 SPACE_SECONDS: Final = 1.0  # between two looks at the free space
 FULL_SHARE: Final = 0.85  # of the disk; above it the file system itself becomes slow and other programs fail
 TRUNCATE_WAL_BYTES: Final = 64 << 20
@@ -319,10 +319,23 @@ class Log:
                 stopping = True
             else:
                 self._retention.begin(*item)
+        if batches or claims:
+            self._transact(batches, claims, [], since)
         filing = self._choose_slice(stopping=stopping, committing=bool(batches))
-        if batches or claims or filing or self._retention.busy:
-            self._transact(batches, claims, filing, since)
+        if filing or (self._retention.busy and not batches):
+            self._rearrange(filing)
         return stopping
+
+    def _rearrange(self, filing: list[list[Entry]]) -> None:
+        """File or trim, without an fsync: nobody waits for it, and what a power cut undoes is still in the journal.
+
+        The write-ahead file keeps its order, so the next commit's fsync makes this durable too.
+        """
+        if self.options.durable:
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._transact([], [], filing, 0.0)
+        if self.options.durable:
+            self._connection.execute("PRAGMA synchronous=FULL")
 
     def _transact(self, batches: list[Batch], claims: list[_Cas], filing: list[list[Entry]], since: float) -> None:
         execute = self._connection.execute
@@ -401,7 +414,7 @@ class Log:
         )
         if not due or stopping:
             return []
-        return self._next_slice(SLICE_ENTRIES if count < FORCE_ENTRIES else SLICE_ENTRIES * 8)
+        return self._next_slice(max(SLICE_ENTRIES, count // SLICES))
 
     def _next_slice(self, most: int) -> list[list[Entry]]:
         """Entries of the shards that wait longest, about so many; a long run is taken in parts."""
