@@ -133,7 +133,6 @@ class Metrics:
         "refreshers",
         "refused",
         "rooms",
-        "send_frames",
         "sessions",
         "slow_closes",
         "turn_seconds",
@@ -159,7 +158,6 @@ class Metrics:
         self.bytes_sent = 0
         self.output_bytes = 0
         self.rooms = 0
-        self.send_frames = Histogram(BATCH_ITEMS)
         self.delivery_seconds = Histogram(DELAY_SECONDS)
 
         self.commit_seconds = Histogram(DELAY_SECONDS)
@@ -255,7 +253,6 @@ FAMILIES: Final = (
     _counter("sent_bytes", "bytes_sent", "Bytes sent to clients"),
     _gauge("output_bytes", "output_bytes", "Output waiting for clients that are behind"),
     _gauge("rooms", "rooms", "Rooms with members on this node"),
-    _histogram("send_frames", "send_frames", "Frames joined into one send"),
     _histogram("publish_deliver_seconds", "delivery_seconds", "From reading a publication to sending it to the room"),
     _histogram("commit_seconds", "commit_seconds", "From handing entries to the log until they are on disk"),
     _histogram("fsync_seconds", "fsync_seconds", "Commits of the log as the disk sees them"),
