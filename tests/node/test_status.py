@@ -15,37 +15,7 @@ from node.status import (
     judge,
     readiness,
 )
-
-WELL = NodeStatus(
-    node="n1",
-    region="eu",
-    version="1.0",
-    state=State.READY,
-    uptime_seconds=3600.0,
-    connections=12,
-    rooms=3,
-    log=LogState.OK,
-    log_bytes=1_000_000,
-    memory_bytes=50_000_000,
-    disk_used_share=0.5,
-    recent=Recent(
-        received_per_second=1.0,
-        delivered_per_second=10.0,
-        latency_p50_seconds=0.004,
-        latency_p99_seconds=0.02,
-        loop_lag_p99_seconds=0.002,
-        cpu_share=0.1,
-    ),
-)
-GONE = Unreachable(address="http://127.0.0.1:9000", reason="Connection refused")
-
-
-def changed(**changes: object) -> NodeStatus:
-    return msgspec.structs.replace(WELL, **changes)
-
-
-def recently(**changes: float) -> NodeStatus:
-    return msgspec.structs.replace(WELL, recent=msgspec.structs.replace(WELL.recent, **changes))
+from tests.harness.status import GONE, WELL, changed, recently
 
 
 @pytest.mark.parametrize(

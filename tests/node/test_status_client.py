@@ -12,28 +12,11 @@ from edge_config.secret import Secret
 from node.http import internal_app
 from node.http_server import HttpServer
 from node.metrics import Build, Metrics, scraper
-from node.status import LogState, NodeStatus, Readiness, State, Unreachable, readiness
+from node.status import NodeStatus, Unreachable
 from node.status_client import ANSWER_BYTES, NOT_A_NODE, Target, ask_cluster, ask_node
+from tests.harness.status import WELL, FakeNode
 
-STATUS = NodeStatus(
-    node="n1",
-    region="eu",
-    version="1",
-    state=State.READY,
-    uptime_seconds=1.0,
-    connections=0,
-    rooms=0,
-    log=LogState.OK,
-    log_bytes=0,
-)
 TOKEN = Secret("s3cret")
-
-
-class Node:
-    readiness: Readiness = readiness(State.READY, LogState.OK, "")
-
-    def status(self) -> NodeStatus:
-        return STATUS
 
 
 @asynccontextmanager
@@ -47,7 +30,7 @@ async def listening(handler: Callable[[trio.SocketStream], Awaitable[object]]) -
 @asynccontextmanager
 async def node(token: Secret | None = None) -> AsyncIterator[str]:
     metrics = Metrics()
-    app = internal_app(Node(), metrics, scraper(metrics, Build("1", "3", "n1", "eu")), token)
+    app = internal_app(FakeNode(), metrics, scraper(metrics, Build("1", "3", "n1", "eu")), token)
     server = HttpServer(app, metrics, header_bytes=8192, head_seconds=10)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
@@ -75,12 +58,12 @@ def reason(found: NodeStatus | Unreachable) -> str:
 
 async def test_a_node_tells_its_status() -> None:
     async with node() as url:
-        assert await ask_node(Target(url), 5) == STATUS
+        assert await ask_node(Target(url), 5) == WELL
 
 
 async def test_the_token_is_shown() -> None:
     async with node(TOKEN) as url:
-        assert await ask_node(Target(url, TOKEN), 5) == STATUS
+        assert await ask_node(Target(url, TOKEN), 5) == WELL
         assert "listen.internal_token" in reason(await ask_node(Target(url), 5))
 
 
@@ -130,14 +113,14 @@ async def test_what_is_no_node_is_told_so(response: bytes, words: str) -> None:
 
 
 async def test_an_interim_response_is_skipped() -> None:
-    body = msgspec.json.encode(STATUS)
+    body = msgspec.json.encode(WELL)
     async with answering(b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\n\r\n" + body) as url:
-        assert await ask_node(Target(url), 5) == STATUS
+        assert await ask_node(Target(url), 5) == WELL
 
 
 async def test_all_nodes_are_asked_at_once_and_told_in_order() -> None:
     async with node() as well, answering(b"nonsense\r\n\r\n") as broken:
         found = await ask_cluster([Target(broken), Target(well)], 5)
     assert found.expected == 2
-    assert found.nodes == [STATUS]
+    assert found.nodes == [WELL]
     assert [gone.address for gone in found.unreachable] == [broken]

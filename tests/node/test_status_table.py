@@ -6,35 +6,15 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from node.status import ClusterStatus, LogState, NodeStatus, Recent, State, Unreachable
+from node.status import ClusterStatus
 from node.status_table import UNKNOWN, WIDE_CHARACTERS, as_json, delay, duration, rendered, size
+from tests.harness.status import GONE, WELL
 
-NODE = NodeStatus(
-    node="edge-[1]",
-    region="eu",
-    version="0.1.0",
-    state=State.READY,
-    uptime_seconds=93_784.0,
-    connections=12_345,
-    rooms=678,
-    log=LogState.OK,
-    log_bytes=3_000_000,
-    memory_bytes=104_857_600,
-    recent=Recent(
-        received_per_second=1234.5,
-        delivered_per_second=0.25,
-        latency_p50_seconds=0.0042,
-        latency_p99_seconds=0.031,
-        loop_lag_p99_seconds=0.0011,
-        cpu_share=0.42,
-    ),
-)
-GONE = Unreachable(address="http://127.0.0.1:9001", reason="Connection refused")
 SHOWN = (
     "edge-[1]", "ready", "1 d 2 h", "12,345", "678", "1,234 / 0.2", "4.2 ms / 31 ms", "1.1 ms", "100.0 MiB", "42%",
     "2.9 MiB ok", "unreachable",
 )  # fmt: skip
-CLUSTER = ClusterStatus(2, [NODE], [GONE])
+CLUSTER = ClusterStatus(2, [WELL], [GONE])
 
 
 def text(cluster: ClusterStatus, width: int) -> str:
