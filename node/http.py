@@ -1,8 +1,9 @@
 """What is answered over plain HTTP: two Starlette applications.
 
 The public one has the page and the health of the node; it is given every request that is not the hub's. The internal
-one has metrics and status for operators, behind a bearer token if one is configured. Neither reads a request's body
-or touches the disk.
+one has metrics and status for operators, behind a bearer token if one is configured; without one it answers only under
+the names of loopback, or a web page whose name was made to point there could read it. Neither reads a request's body or
+touches the disk.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from edge_config.schema import is_loopback
 from node.page import load_page
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ _NEVER_STORED: Final = {"cache-control": "no-store"}
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Endpoint: TypeAlias = "Callable[[Request], Awaitable[Response]]"
+Check: TypeAlias = "Callable[[Mapping[bytes, bytes]], Response | None]"
 
 
 class Watched(Protocol):
@@ -86,7 +89,7 @@ def public_app(watched: Watched, metrics: Metrics, page: Mapping[str, PageFile] 
     """
     served = load_page() if page is None else page
     routes = [*_health(watched), Route("/{path:path}", _page_endpoint(served), methods=list(_METHODS))]
-    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _PUBLIC_FIELDS, token=None)
+    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _PUBLIC_FIELDS, lambda _: None)
 
 
 def internal_app(watched: Watched, metrics: Metrics, scrape: Scrape, token: Secret | None) -> ASGIApp:
@@ -111,7 +114,8 @@ def internal_app(watched: Watched, metrics: Metrics, scrape: Scrape, token: Secr
         Route("/metrics", answer_metrics, methods=list(_METHODS)),
         Route("/status", answer_status, methods=list(_METHODS)),
     ]
-    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _INTERNAL_FIELDS, token=token)
+    check = _token_check(token) if token else _refuse_foreign_host
+    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _INTERNAL_FIELDS, check)
 
 
 class Guard:
@@ -119,16 +123,16 @@ class Guard:
 
     Args:
         fields: Header fields that a response gets, unless it has them.
-        token: What requests must bear (RFC 6750); None: nothing.
+        check: Says by the header fields of a request, with names in lower case, why it is refused; None: it is not.
     """
 
-    __slots__ = ("_app", "_fields", "_metrics", "_token")
+    __slots__ = ("_app", "_check", "_fields", "_metrics")
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, fields: Mapping[bytes, bytes], *, token: Secret | None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, fields: Mapping[bytes, bytes], check: Check) -> None:
         self._app = app
         self._metrics = metrics
         self._fields = fields
-        self._token = f"bearer {token.reveal()}".encode() if token else None
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -154,15 +158,37 @@ class Guard:
             return _told(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.", {"allow": "GET, HEAD"})
         if b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
             return _told(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "No request with a body is answered here.")
-        if self._token is not None and not self._bears_token(headers.get(b"authorization", b"")):
-            mend = "Send the header Authorization: Bearer TOKEN, with the configured listen.internal_token."
-            return _told(HTTPStatus.UNAUTHORIZED, mend, {"www-authenticate": "Bearer"})
-        return None
+        return self._check(headers)
 
-    def _bears_token(self, given: bytes) -> bool:
-        scheme, _, credential = given.partition(b" ")
-        expected = self._token or b""
-        return compare_digest(scheme.lower() + b" " + credential.strip(), expected)
+
+def _token_check(token: Secret) -> Check:
+    """Requires a bearer token (RFC 6750)."""
+    expected = f"bearer {token.reveal()}".encode()
+
+    def refuse_stranger(headers: Mapping[bytes, bytes]) -> Response | None:
+        scheme, _, credential = headers.get(b"authorization", b"").partition(b" ")
+        if compare_digest(scheme.lower() + b" " + credential.strip(), expected):
+            return None
+        mend = "Send the header Authorization: Bearer TOKEN, with the configured listen.internal_token."
+        return _told(HTTPStatus.UNAUTHORIZED, mend, {"www-authenticate": "Bearer"})
+
+    return refuse_stranger
+
+
+def _refuse_foreign_host(headers: Mapping[bytes, bytes]) -> Response | None:
+    """Requires a Host of loopback, if there is one: browsers always send it (RFC 9110, 7.2), simple probes may not."""
+    host = headers.get(b"host")
+    if host is None or is_loopback(_name(host.decode("latin-1"))):
+        return None
+    mend = "Ask for 127.0.0.1, [::1] or localhost; other names are answered only if listen.internal_token is set."
+    return _told(HTTPStatus.MISDIRECTED_REQUEST, mend)
+
+
+def _name(host: str) -> str:
+    """A Host field's name or address, without the port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0] if "]" in host else ""
+    return host.partition(":")[0].removesuffix(".").lower()
 
 
 def _health(watched: Watched) -> list[Route]:

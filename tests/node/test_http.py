@@ -5,7 +5,7 @@ import http.client
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import trio
@@ -16,32 +16,12 @@ from node.http import internal_app, public_app
 from node.http_server import HttpServer
 from node.metrics import Build, Metrics, scraper
 from node.page import PageFile
-from node.status import LogState, NodeStatus, Readiness, State, readiness
+from node.status import LogState, State, readiness
+from tests.harness.status import WELL, FakeNode
 
 SCRIPT = b"// chat\n" * 200
 PAGE = {"/": PageFile.of("index.html", b"<h1>Chat</h1>"), "/app.js": PageFile.of("app.js", SCRIPT)}
 BUILD = Build("1", "3.11", "n1", "eu")
-STATUS = NodeStatus(
-    node="n1",
-    region="eu",
-    version="1",
-    state=State.READY,
-    uptime_seconds=1.0,
-    connections=0,
-    rooms=0,
-    log=LogState.OK,
-    log_bytes=0,
-)
-
-
-@dataclass
-class Node:
-    """A node that says what the test wants."""
-
-    readiness: Readiness = field(default_factory=lambda: readiness(State.READY, LogState.OK, ""))
-
-    def status(self) -> NodeStatus:
-        return STATUS
 
 
 @dataclass(frozen=True)
@@ -84,13 +64,13 @@ async def served(app: ASGIApp) -> AsyncIterator[Client]:
         nursery.cancel_scope.cancel()
 
 
-def public(node: Node | None = None) -> ASGIApp:
-    return public_app(node or Node(), Metrics(), PAGE)
+def public(node: FakeNode | None = None) -> ASGIApp:
+    return public_app(node or FakeNode(), Metrics(), PAGE)
 
 
 def internal(token: Secret | None = None) -> ASGIApp:
     metrics = Metrics()
-    return internal_app(Node(), metrics, scraper(metrics, BUILD), token)
+    return internal_app(FakeNode(), metrics, scraper(metrics, BUILD), token)
 
 
 async def test_a_node_whose_loop_runs_is_live() -> None:
@@ -110,7 +90,7 @@ async def test_a_node_whose_loop_runs_is_live() -> None:
     ],
 )
 async def test_readiness_says_what_is_missing(state: State, log: LogState, reason: str, status: int, told: str) -> None:
-    async with served(public(Node(readiness(state, log, reason)))) as client:
+    async with served(public(FakeNode(readiness(state, log, reason)))) as client:
         answer = await client.get("/health/ready")
     body = json.loads(answer.body)
     assert (answer.status, body["status"]) == (status, told)
@@ -178,7 +158,7 @@ async def test_what_is_not_there_is_404(path: str) -> None:
 
 
 async def test_a_page_that_was_not_built_says_how_to_build_it() -> None:
-    async with served(public_app(Node(), Metrics(), {})) as client:
+    async with served(public_app(FakeNode(), Metrics(), {})) as client:
         answer = await client.get("/")
     assert answer.status == 503
     assert b"scripts/build_web" in answer.body
@@ -211,7 +191,7 @@ async def test_the_internal_port_has_metrics_status_and_health() -> None:
         ready = await client.get("/health/ready")
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert b"chat_node_connections 0.0" in metrics.body
-    assert json.loads(status.body)["node"] == "n1"
+    assert json.loads(status.body)["node"] == WELL.node
     assert ready.status == 200
 
 
@@ -222,7 +202,7 @@ async def test_gauges_are_of_the_moment_of_the_scrape() -> None:
         metrics.rooms += 1
 
     metrics.refreshers.append(count_rooms)
-    async with served(internal_app(Node(), metrics, scraper(metrics, BUILD), None)) as client:
+    async with served(internal_app(FakeNode(), metrics, scraper(metrics, BUILD), None)) as client:
         answers = [await client.get("/metrics") for _ in range(2)]
     assert [b"chat_node_rooms 1.0" in answers[0].body, b"chat_node_rooms 2.0" in answers[1].body] == [True, True]
 
@@ -246,9 +226,52 @@ async def test_with_a_token_the_internal_port_asks_for_it(given: dict[str, str],
     assert ("www-authenticate" in answers[0].headers) == (status == 401)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9000", 200),
+        ("127.8.9.10", 200),
+        ("localhost:9000", 200),
+        ("LocalHost.", 200),
+        ("[::1]:9000", 200),
+        ("[::1]", 200),
+        ("evil.example:9000", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("evil.example:127.0.0.1", 421),
+        ("192.0.2.1:9000", 421),
+        ("[2001:db8::1]:9000", 421),
+        ("[::1", 421),
+        ("", 421),
+    ],
+)
+async def test_without_a_token_only_this_machine_s_own_names_are_answered(host: str, status: int) -> None:
+    async with served(internal()) as client:
+        answers = [await client.get(path, host=host) for path in ("/metrics", "/status", "/health/ready")]
+    assert [answer.status for answer in answers] == [status] * 3
+    assert (b"listen.internal_token" in answers[0].body) == (status == 421)
+
+
+async def test_who_names_no_host_is_no_browser_and_is_answered() -> None:
+    async with served(internal()) as client, await trio.open_tcp_stream("127.0.0.1", client.port) as stream:
+        await stream.send_all(b"GET /health/live HTTP/1.0\r\n\r\n")
+        assert (await stream.receive_some(100)).split()[1] == b"200"
+
+
+async def test_with_a_token_any_name_of_the_node_is_answered() -> None:
+    async with served(internal(Secret("s3cret"))) as client:
+        answer = await client.get("/metrics", host="chat.example:9000", authorization="Bearer s3cret")
+    assert answer.status == 200
+
+
+async def test_the_public_port_is_answered_under_any_name() -> None:
+    async with served(public()) as client:
+        assert (await client.get("/", host="chat.example")).status == 200
+
+
 async def test_responses_are_counted_by_status() -> None:
     metrics = Metrics()
-    async with served(public_app(Node(), metrics, PAGE)) as client:
+    async with served(public_app(FakeNode(), metrics, PAGE)) as client:
         await client.get("/")
         await client.get("/nothing")
         await client.ask("POST", "/", {})

@@ -145,7 +145,7 @@ async def test_an_upgrade_to_a_websocket_is_declined() -> None:
         b"GET /nowhere HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
         b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
     )
-    found = await answer(Guard(hello, Metrics(), {}, token=None), upgrade)
+    found = await answer(Guard(hello, Metrics(), {}, lambda _: None), upgrade)
     assert found.startswith(b"HTTP/1.1 403 ")
 
 
@@ -170,7 +170,7 @@ async def test_http_2_is_not_offered() -> None:
     ],
 )
 async def test_what_is_not_http_1_1_is_refused_and_closed(request_bytes: bytes) -> None:
-    found = await answer(Guard(hello, Metrics(), {}, token=None), request_bytes)
+    found = await answer(Guard(hello, Metrics(), {}, lambda _: None), request_bytes)
     (response,) = parsed(found)
     assert response.status_code // 100 == 4 or response.status_code == 501
 
