@@ -114,7 +114,7 @@ def internal_app(watched: Watched, metrics: Metrics, scrape: Scrape, token: Secr
         Route("/metrics", answer_metrics, methods=list(_METHODS)),
         Route("/status", answer_status, methods=list(_METHODS)),
     ]
-    check = _token_check(token) if token else _refuse_foreign_host
+    check = bearing(token) if token else _refuse_foreign_host
     return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _INTERNAL_FIELDS, check)
 
 
@@ -161,8 +161,8 @@ class Guard:
         return self._check(headers)
 
 
-def _token_check(token: Secret) -> Check:
-    """Requires a bearer token (RFC 6750)."""
+def bearing(token: Secret) -> Check:
+    """A check that requires a bearer token (RFC 6750)."""
     expected = f"bearer {token.reveal()}".encode()
 
     def refuse_stranger(headers: Mapping[bytes, bytes]) -> Response | None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge_config.secret import Secret
-from node.http import Guard
+from node.http import Guard, bearing
 from node.http_server import BODY_BYTES, EXCHANGE_SECONDS, HttpServer, Peer
 from node.listening import open_listeners
 from node.metrics import Metrics
@@ -319,7 +319,9 @@ class Recorder:
 async def exchange(sent: bytes, cut: int, *, closes: bool) -> bytes:
     """What a server answers to bytes that come in two pieces."""
     ours, theirs = trio.testing.memory_stream_pair()
-    server = HttpServer(Guard(hello, Metrics(), {}, token=Secret("s")), Metrics(), header_bytes=4096, head_seconds=10)
+    server = HttpServer(
+        Guard(hello, Metrics(), {}, bearing(Secret("s"))), Metrics(), header_bytes=4096, head_seconds=10
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve, theirs, PEER, sent[:cut])
         with suppress(trio.BrokenResourceError):
