@@ -82,4 +82,7 @@ def run(host: str, port: int) -> None:
             bound = await nursery.start(partial(serve, host, port))
             print(f"echo server at ws://{host}:{bound}/", flush=True)  # noqa: T201 - what a person waits for
 
-    trio.run(main)
+    try:
+        trio.run(main)
+    except* KeyboardInterrupt:
+        pass  # how a person ends it
