@@ -62,9 +62,15 @@ class KeysFound:
 
 @dataclass(slots=True, frozen=True)
 class KeysScanned:
-    """Known keys' numbers in rising order; fewer than asked for: these were the last."""
+    """Numbers of known keys.
+
+    Attributes:
+        numbers: As of `keyfilter.key_number`.
+        end: Where this part ended; None: it was the last.
+    """
 
     numbers: Sequence[int]
+    end: int | None
 
 
 @dataclass(slots=True, frozen=True)

@@ -10,12 +10,16 @@ from enum import Enum
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from router.entry import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from router.ids import MemberId, RoomId, ShardId
+
+_new_fingerprint = blake2b(digest_size=8).copy
 
 
 @dataclass(slots=True, frozen=True)
@@ -126,7 +130,9 @@ class KnownKey:
 
 def fingerprint(data: bytes) -> bytes:
     """What is kept of a message's data to tell a retry from another message under the same id: 8 bytes."""
-    return blake2b(data, digest_size=8).digest()
+    digest = _new_fingerprint()
+    digest.update(data)
+    return digest.digest()
 
 
 class Refusal(Enum):
@@ -152,7 +158,7 @@ class Duplicate:
     sequence: int
 
 
-class Submit:
+class Submit(msgspec.Struct, gc=False, eq=False):
     """A message that an edge wants in a room.
 
     Attributes:
@@ -165,15 +171,13 @@ class Submit:
         done: Called once with the outcome, on the driver's task, in the order of commits.
     """
 
-    __slots__ = ("cmid", "data", "done", "info", "kind", "room", "sender")
-
-    def __init__(  # noqa: PLR0913, PLR0917 - one value per field of an entry that the edge gives
-        self, room: RoomId, kind: int, sender: bytes, cmid: str, data: bytes, info: bytes,
-        done: Callable[[Outcome], None],
-    ) -> None:  # fmt: skip
-        self.room, self.kind, self.sender, self.cmid, self.data, self.info, self.done = (
-            room, kind, sender, cmid, data, info, done,
-        )  # fmt: skip
+    room: RoomId
+    kind: int
+    sender: bytes
+    cmid: str
+    data: bytes
+    info: bytes
+    done: Callable[[Outcome], None]
 
 
 Outcome = Entry | Duplicate | Refusal | Away

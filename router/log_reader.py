@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from router.entry import Entry, decode, split
 from router.errors import CorruptEntry
-from router.events import KnownKey, RoomRecord
-from router.keyfilter import key_number
+from router.events import RoomRecord
+from router.known_keys import find_keys, scan_numbers
 from router.log_schema import VISIBLE
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
-    from router.events import History
+    from router.events import History, KnownKey
     from router.ids import RoomId
 
 CHUNKS_AT_ONCE: Final = 100  # rows of one statement; a long reader keeps checkpoints from finishing
@@ -28,7 +28,7 @@ class LogReader:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._execute = connection.execute
+        self._connection, self._execute = connection, connection.execute
 
     def room(self, room: RoomId) -> RoomRecord:
         """The head of a room; of one that was never written, the beginning."""
@@ -39,19 +39,11 @@ class LogReader:
 
     def keys(self, keys: Sequence[bytes]) -> list[KnownKey]:
         """Those of the dedupe keys that are known."""
-        known = []
-        for key in keys:
-            row = self._execute(
-                "SELECT rest, sequence, fingerprint FROM dedupe WHERE key=?", (key_number(key),)
-            ).fetchone()
-            if row and row[0] == key[7:]:
-                known.append(KnownKey(key, row[1], row[2]))
-        return known
+        return find_keys(self._connection, keys)
 
-    def key_numbers(self, after: int, limit: int) -> list[int]:
-        """Numbers of known keys above `after`, rising."""
-        rows = self._execute("SELECT key FROM dedupe WHERE key>? ORDER BY key LIMIT ?", (after, limit))
-        return [row[0] for row in rows.fetchall()]
+    def key_numbers(self, after: int, pages: int) -> tuple[list[int], int | None]:
+        """Numbers of known keys, see `known_keys.scan_numbers`."""
+        return scan_numbers(self._connection, after, pages)
 
     def history(self, read: History) -> list[Entry]:
         """Visible entries of a room, as asked.

@@ -11,7 +11,8 @@ shard     how far each shard's log is filed, its chain there, promises and commi
 room      the head of each room
 chunk     entries of one room, their canonical bytes one after the other
 place     runs of a shard's log: which entry is where, and the chain before the run
-dedupe    where a client's message was first written
+run       runs of dedupe keys (router/known_keys.py)
+known     pages of those runs: where a client's message was first written
 ========  ============================================================================================
 """
 
@@ -66,7 +67,8 @@ def _create(db: sqlite_utils.Database) -> None:
         {"id": int, "shard": int, "first": int, "last": int, "before": bytes, "entries": bytes}, pk="id"
     )
     db.table("place").create_index(["shard", "first"], unique=True)
-    db.table("dedupe").create({"key": int, "rest": bytes, "sequence": int, "fingerprint": bytes, "ts": int}, pk="key")
+    db.table("run").create({"id": int, "level": int, "bits": int, "count": int, "newest": int, "state": int}, pk="id")
+    db.table("known").create({"id": int, "records": bytes}, pk="id")
     for key, value in (
         ("birth", secrets.token_hex(4)),
         ("disk_id", secrets.token_hex(8)),

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
+    from router.known_keys import KnownKeys
+
 ROOMS_AT_ONCE: Final = 50
 KEYS_AT_ONCE: Final = 2000
 
@@ -36,14 +38,15 @@ class Retention:
 
     Args:
         connection: The writer's; a transaction is open whenever `step` is called.
+        keys: The dedupe keys on disk.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, keys: KnownKeys) -> None:
         self._execute = connection.execute
+        self._keys = keys
         self._rule: Callable[[RoomId], Keep] | None = None
         self._now_ms = self._dedupe_ms = 0
         self._room = 0
-        self._key: int | None = None
 
     @property
     def busy(self) -> bool:
@@ -54,7 +57,7 @@ class Retention:
         """Start a sweep, unless one is under way."""
         if self._rule is None:
             self._rule, self._now_ms, self._dedupe_ms = rule, now_ms, dedupe_seconds * 1000
-            self._room, self._key = 0, -1
+            self._room = 0
 
     def step(self) -> list[tuple[RoomId, int]]:
         """Sweep a slice; gives rooms with the sequence up to which they were dropped."""
@@ -71,8 +74,11 @@ class Retention:
             floor = self._trim(number, rule(room), size)
             if floor:
                 floors.append((room, floor))
-        if not rows and not self._sweep_keys():
-            self._rule = None
+        if not rows:
+            self._keys.forget(self._now_ms - self._dedupe_ms)
+            self._keys.step(KEYS_AT_ONCE)
+            if not self._keys.busy:
+                self._rule = None
         return floors
 
     def _trim(self, room: int, keep: Keep, size: int) -> int:
@@ -96,19 +102,3 @@ class Retention:
         if floor:
             self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (floor, dropped, room))
         return floor
-
-    def _sweep_keys(self) -> bool:
-        """Drop old keys of a range; False: that was the last."""
-        if self._key is None:
-            return False
-        row = self._execute(
-            "SELECT max(key), count(*) FROM (SELECT key FROM dedupe WHERE key>? ORDER BY key LIMIT ?)",
-            (self._key, KEYS_AT_ONCE),
-        ).fetchone()
-        if row[1]:
-            self._execute(
-                "DELETE FROM dedupe WHERE key>? AND key<=? AND ts<?",
-                (self._key, row[0], self._now_ms - self._dedupe_ms),
-            )
-        self._key = row[0] if row[1] == KEYS_AT_ONCE else None
-        return self._key is not None

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from router.log import Log
     from router.room import RoomState
 
-SCAN_KEYS: Final = 20_000  # known message ids fetched at once while the filter fills after a start
+SCAN_PAGES: Final = 100  # of known message ids, fetched at once while the filter fills after a start
 MAX_PAGE: Final = 500  # entries of one read from disk; short reads keep the WAL short
 
 
@@ -89,7 +89,7 @@ class Router:
         self._full = False
         self._closing = False
         self._now_ms = time.time_ns() // 1_000_000
-        log.scan_keys(-1, SCAN_KEYS)
+        log.scan_keys(-1, SCAN_PAGES)
         self.cluster.start(self._now_ms)
         self.turn()
 
@@ -182,10 +182,10 @@ class Router:
     def _scanned(self, done: KeysScanned) -> None:
         for number in done.numbers:
             self._keys.add(number)
-        if len(done.numbers) < SCAN_KEYS:
+        if done.end is None:
             self.cluster.know_keys(self._keys)
         else:
-            self.log.scan_keys(done.numbers[-1], SCAN_KEYS)
+            self.log.scan_keys(done.end, SCAN_PAGES)
 
     def _watch_space(self) -> None:
         full = self.log.full

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from router.entry import Entry, Kind
+from router.entry import Entry, Kind, make
 from router.errors import BrokenInvariant
 from router.ids import MemberId, RoomId, ShardId
 
@@ -137,7 +137,7 @@ class Sequencer:
         data: bytes, info: bytes, key: bytes = b"", origin: Callable[[Any], None] | None = None,
     ) -> Entry:  # fmt: skip
         self.lsn = lsn = self.lsn + 1
-        entry = Entry(
+        entry = make(
             self.shard, lsn, self.epoch, room, sequence, meta_n, kind, sender, cmid, ts, salt, data, info, self.chain,
             key, origin,
         )  # fmt: skip

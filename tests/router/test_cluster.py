@@ -358,6 +358,7 @@ def test_more_than_may_wait_is_answered_overloaded() -> None:
     disk = Disk(max_waiting=2)
     for cmid in "abc":
         disk.submit(cmid)
+    disk.step()
     assert disk.outcomes == [Away.OVERLOADED]
     disk.settle()
     assert sequences(disk.outcomes) == [1, 2]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.entry import GENESIS, SALT_BYTES, Entry, Kind, decode, erase, link, split
+from router.entry import GENESIS, SALT_BYTES, Entry, Kind, decode, erase, link, make, split
 from router.errors import CorruptEntry
 from router.ids import RoomId
 
@@ -15,11 +15,11 @@ SALT = bytes(range(SALT_BYTES))
 
 
 def entry(lsn: int = 1, data: bytes = b'{"id":"a"}', info: bytes = b'"u1"', previous: bytes = GENESIS) -> Entry:
-    return Entry(7, lsn, 3, ROOM, lsn, 0, Kind.MESSAGE, b"s" * 12, f"id-{lsn}", 1_700, SALT, data, info, previous)
+    return make(7, lsn, 3, ROOM, lsn, 0, Kind.MESSAGE, b"s" * 12, f"id-{lsn}", 1_700, SALT, data, info, previous)
 
 
 def fields(of: Entry) -> tuple[object, ...]:
-    return tuple(getattr(of, name) for name in Entry.__slots__)
+    return tuple(getattr(of, name) for name in Entry.__struct_fields__)
 
 
 @given(data=st.binary(max_size=300), info=st.binary(max_size=60), previous=st.binary(min_size=16, max_size=16))

@@ -16,7 +16,7 @@ import pytest
 
 from router import log as log_module
 from router.completions import CasDone, Filed, Halted, HistoryRead, KeysFound, Persisted, RoomLoaded
-from router.entry import GENESIS, SALT_BYTES, Entry, Kind
+from router.entry import GENESIS, SALT_BYTES, Entry, Kind, make
 from router.errors import StorageFault
 from router.events import Batch, Configuration, History, KnownKey, Promise, fingerprint
 from router.ids import MemberId, RoomId, dedupe_key
@@ -113,7 +113,7 @@ def entries(count: int, start: int = 1, previous: bytes = GENESIS) -> list[Entry
     for n in range(start, start + count):
         data = f'{{"id":"{n}"}}'.encode()
         key = dedupe_key(LOBBY, SENDER, f"id-{n}")
-        entry = Entry(
+        entry = make(
             1, n, 1, LOBBY, n, 0, Kind.MESSAGE, SENDER, f"id-{n}", 1000 + n, bytes(SALT_BYTES), data, b'"u1"', previous,
             key,
         )  # fmt: skip

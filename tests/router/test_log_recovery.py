@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.completions import Completion, Filed, Halted, HistoryRead, KeysFound, Persisted
-from router.entry import GENESIS, Entry, Kind
+from router.entry import GENESIS, Entry, Kind, make
 from router.errors import StorageFault
 from router.events import Batch, History, Truncate, fingerprint
 from router.ids import RoomId, dedupe_key
@@ -43,7 +43,7 @@ class Driver:
         for _ in range(count):
             self.lsn += 1
             self.sequence += 1
-            entry = Entry(
+            entry = make(
                 SHARD, self.lsn, 1, room, self.sequence, 0, Kind.MESSAGE, b"s" * 12, f"c{self.sequence}",
                 1_000 + self.sequence, b"salt" * 4, b'{"n":%d}' % self.sequence, b"{}", self.chain,
             )  # fmt: skip
@@ -216,7 +216,7 @@ def test_a_truncated_suffix_is_gone_after_a_restart_even_when_its_successor_was_
     driver.append(driver.entries(2))
     driver.lsn, driver.sequence, driver.chain = 2, 2, chain
     replaced = driver.entries(1)
-    other = Entry(8, 1, 1, RoomId("default", "b"), 1, 0, Kind.MESSAGE, b"", "", 1, b"salt" * 4, b"1", b"", GENESIS)
+    other = make(8, 1, 1, RoomId("default", "b"), 1, 0, Kind.MESSAGE, b"", "", 1, b"salt" * 4, b"1", b"", GENESIS)
     driver.ticket += 1
     driver.log.append(Batch(driver.ticket, truncations=[Truncate(SHARD, 2)], entries=[*replaced, other]))
     driver.log.committed([*kept, *replaced])
@@ -259,7 +259,7 @@ def test_pages_that_retention_freed_do_not_count_against_the_quota(
     driver.log.close()
     size = (tmp_path / "log.sqlite3").stat().st_size
     with closing(sqlite3.connect(tmp_path / "log.sqlite3")) as connection:
-        connection.execute("DELETE FROM dedupe")
+        connection.execute("DELETE FROM known")
         connection.commit()
     log = Log.open(tmp_path, LogOptions(quota_bytes=size - 4096), lambda: None)
     log.close()

@@ -11,7 +11,7 @@ import pytest
 
 from router import journal, log
 from router.completions import Filed, Persisted
-from router.entry import GENESIS, Entry, Kind, decode, erase, split
+from router.entry import GENESIS, Entry, Kind, decode, erase, make, split
 from router.errors import StorageFault
 from router.events import Batch, Promise, Truncate
 from router.ids import RoomId
@@ -37,7 +37,7 @@ def entries_of_a_shard() -> list[Entry]:
         previous = made[-1].chain if made else GENESIS
         cmid = f"id-{lsn}" if kind == Kind.MESSAGE else ""
         made.append(
-            Entry(
+            make(
                 SHARD,
                 lsn,
                 1,
