@@ -46,6 +46,7 @@ _CONTINUATION: Final = 0x0
 _MASKED: Final = 0x80
 _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
+_SHORTEST_TEXT: Final = 8  # bytes of input from which all lengths of a head can be read at once
 _MASK_BYTES: Final = 4
 
 _CODE_BYTES: Final = 2
@@ -148,6 +149,10 @@ class Parser:
 
     def receive(self, data: bytes) -> list[Event]:
         """What `data` completes, in order. `CLOSE` or `FAILED` is the last event: further input is ignored."""
+        if self._message is None and not self._held and not self._ended:
+            payload = self._read_simple(data)
+            if payload is not None:
+                return [(TEXT, payload)]
         events: list[Event] = []
         if self._ended:
             return events
@@ -166,6 +171,21 @@ class Parser:
             self._end()
             events.append((FAILED, violation.reason))
         return events
+
+    def _read_simple(self, data: bytes) -> bytes | None:
+        """The payload, if `data` is just one whole text of ASCII, which most input is; None leaves it to the rest."""
+        size = len(data)
+        if size < _SHORTEST_TEXT or data[0] != _WHOLE_TEXT:
+            return None
+        length, start = data[1] - _MASKED, 6
+        if length == _LENGTH_16:
+            length, start = data[2] << 8 | data[3], 8
+            if length < _LENGTH_16:
+                return None
+        if length != size - start or length > self._max_message:
+            return None
+        payload = apply_mask(data[start:], data[start - _MASK_BYTES : start])
+        return payload if payload.isascii() else None
 
     def _receive_frame(self, data: bytes, position: int, events: list[Event]) -> int:
         """Handle what is here of the frame at `position`; where to go on."""

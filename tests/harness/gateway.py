@@ -15,7 +15,7 @@ from node.counters import Counters
 from node.protocol import JsonCodec
 from node.publication import encode_publication
 from node.seams import Page
-from router.entry import SALT_BYTES, Entry, Kind
+from router.entry import SALT_BYTES, Entry, Kind, make
 from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
 from router.ids import RoomId, sender_id
 
@@ -226,7 +226,7 @@ class FakeGateway:
         if first is not None:
             return Duplicate(first.sequence) if first.data == submit.data else Refusal.CONFLICT
         n = len(room.entries) + 1
-        entry = Entry(
+        entry = make(
             0, n, 1, room.id, n, 0, submit.kind, submit.sender, submit.cmid, START_MS + n, b"s" * SALT_BYTES,
             submit.data, submit.info, b"",
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from node.cli import app
 from router.completions import Persisted
-from router.entry import GENESIS, Entry, Kind
+from router.entry import GENESIS, Entry, Kind, make
 from router.events import Batch
 from router.ids import RoomId
 from router.log import Log, LogOptions
@@ -35,7 +35,7 @@ def messages() -> Iterator[Entry]:
     for number in (1, 2):
         room = RoomId("default", f"chat:{number}")
         data = json.dumps({"text": f"héllo {number}"}, ensure_ascii=False).encode()
-        entry = Entry(
+        entry = make(
             7, number, 1, room, 1, 0, Kind.MESSAGE, b"s" * 12, f"id-{number}", 1_700_000_000_000 + number, b"x" * 16,
             data, b"", previous,
         )  # fmt: skip
