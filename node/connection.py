@@ -16,8 +16,6 @@ from node import websocket
 from node.wheel import NOT_SCHEDULED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from node.hub import Hub
     from node.protocol import Codec
     from node.upgrade import HeadReader
@@ -186,22 +184,23 @@ class Connection:
         if self._shutting:
             self.shut()
 
-    def read(self, take: Callable[[Connection, bytes], None]) -> None:
-        """Read what came, at most `READ_BYTES`, and hand it on."""
+    def read(self) -> bytes:
+        """What came, about `READ_BYTES` at most; empty: nothing, or the client is gone."""
+        if self.state is State.GONE or self.state is State.HANDSHAKE:
+            return b""
         try:
             data = self.sock.recv(READ_BYTES)
+            if isinstance(self.sock, ssl.SSLSocket):
+                while size := self.sock.pending():  # decrypted bytes that epoll knows nothing of
+                    data += self.sock.recv(size)
         except WOULD_BLOCK:
-            return
+            return b""
         except OSError:
             self.hub.drop(self)
-            return
+            return b""
         if not data:
             self.hub.drop(self)
-            return
-        take(self, data)
-        if isinstance(self.sock, ssl.SSLSocket):  # decrypted bytes that epoll knows nothing of
-            while self.state is not State.GONE and not self._paused and (size := self.sock.pending()):
-                take(self, self.sock.recv(size))
+        return data
 
     def shut(self) -> None:
         """After the close frame of a failed connection: no more from our side; the client's rest is discarded."""

@@ -184,23 +184,24 @@ class Gateway:
     # -- for the router ------------------------------------------------------------------------------------------
 
     def committed(self, entries: Sequence[Entry]) -> None:
-        """Entries are durable: answer who waits, and hand them to the rooms, in this order."""
-        rooms, metrics = self._rooms, self._metrics
+        """Entries are durable: hand them to the rooms, and answer who waits, in this order."""
+        populated, rooms = self._populated, self._rooms
+        for entry in entries:
+            if entry.kind <= Kind.SYSTEM:
+                room = populated.get(entry.room) or rooms.get(entry.room)
+                if room is not None:
+                    self._deliver(room, entry)
         deliveries: list[float] = []
         now = time.monotonic()
         for entry in entries:
-            if entry.kind <= Kind.SYSTEM:
-                room = rooms.get(entry.room)
-                if room is not None:
-                    self._deliver(room, entry)
             origin = entry.origin
             if origin is not None:
                 if isinstance(origin, Submitted):
                     deliveries.append(now - origin.deadline + COMMAND_SECONDS)
                 origin(entry)
                 entry.origin = None
-                metrics.acknowledged += 1
-        metrics.delivery_seconds.observe_many(deliveries)
+                self._metrics.acknowledged += 1
+        self._metrics.delivery_seconds.observe_many(deliveries)
 
     def persisted(self, done: Persisted) -> None:
         """A group commit took place."""
@@ -240,12 +241,9 @@ class Gateway:
         if room.joined:
             codec = self._codec
             publication = encode_publication(codec, room, entry)
-            self._publish(room, text_frame(codec.push_publication(room.channel_json, publication)))
+            room.frames.append(text_frame(codec.push_publication(room.channel_json, publication)))
+            self._dirty[room] = None
             self._metrics.delivered += len(room.joined)
-
-    def _publish(self, room: Room, frame: bytes) -> None:
-        room.frames.append(frame)
-        self._dirty[room] = None
 
 
 def _connection(member: Member) -> Connection:

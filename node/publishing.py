@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from typing_extensions import override
 
 from edge_config.kinds import Schema
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from router.events import Outcome
 
 
-class Submitted:
+class Submitted(msgspec.Struct, gc=False, eq=False):
     """A publication whose outcome is awaited; the `done` of its submit.
 
     Attributes:
@@ -36,12 +37,9 @@ class Submitted:
         deadline: Monotonic seconds at which it is answered 100, outcome unknown.
     """
 
-    __slots__ = ("command_id", "deadline", "session")
-
-    def __init__(self, session: Session, command_id: int) -> None:
-        self.session: Session | None = session
-        self.command_id = command_id
-        self.deadline = session.command_deadline
+    session: Session | None
+    command_id: int
+    deadline: float
 
     def __call__(self, outcome: Outcome) -> None:
         """Answer the command."""
@@ -66,18 +64,14 @@ class Submitted:
         session.settle(self, session.transport.codec.published(self.command_id))
 
 
-class Sent(Submitted):
+class Sent(Submitted, gc=False, eq=False):
     """A message of rpc `send`, which is answered with the whole message.
 
     Attributes:
         room: Where.
     """
 
-    __slots__ = ("room",)
-
-    def __init__(self, session: Session, command_id: int, room: Room) -> None:
-        super().__init__(session, command_id)
-        self.room = room
+    room: Room
 
     @override
     def accepted(self, session: Session, entry: Entry) -> None:
@@ -125,7 +119,7 @@ def send(session: Session, command_id: int, request: RpcRequest) -> None:
     def submit(room: Room) -> None:
         if room.kind.schema is not Schema.CHAT:
             raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel!r} is no chat room; use publish")
-        _submit_message(session, Sent(session, command_id, room), room, message)
+        _submit_message(session, Sent(session, command_id, session.command_deadline, room), room, message)
 
     if subscription is not None and subscription.may_publish:
         submit(subscription.room)
@@ -145,7 +139,7 @@ def _enter(session: Session, channel: str, command_id: int, then: Callable[[Room
 
 def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
     if room.kind.schema is Schema.CHAT:
-        _submit_message(session, Submitted(session, command_id), room, chat.parse(data))
+        _submit_message(session, Submitted(session, command_id, session.command_deadline), room, chat.parse(data))
         return
     body = bytes(data)
     limit = session.options.limits.body_bytes
@@ -154,7 +148,7 @@ def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
     subscription = session.subscriptions.get(room.id.channel)
     info = subscription.info if subscription is not None else session.info
     session.await_outcome(
-        room, submitted := Submitted(session, command_id),
+        room, submitted := Submitted(session, command_id, session.command_deadline),
         Submit(room.id, Kind.MESSAGE, session.sender, "", body, info, submitted),
     )  # fmt: skip
 
