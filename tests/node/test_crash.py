@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections import Counter, deque
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import pytest
-from websockets.exceptions import WebSocketException
-from websockets.sync.client import ClientConnection, connect
 
-from tests.harness.node_process import NodeProcess, token
+from tests.harness import mutants
+from tests.harness.chat_socket import PATIENCE_SECONDS, ChatSocket, Lost, connected
+from tests.harness.node_process import COMMAND, NodeProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 ROOM: Final = "crash"
@@ -25,62 +23,6 @@ KILLS: Final = 10
 WRITERS: Final = 3
 ACKS_PER_LIFE: Final = 30  # so that every kill meets a node that is writing
 RECOVERY_ENTRIES: Final = 300  # the node recovers as many; who missed more pages through the history
-PAGE_ENTRIES: Final = 100
-PATIENCE_SECONDS: Final = 30  # for one answer, and for one life; never reached
-
-
-class Lost(Exception):
-    """The node went away."""
-
-
-class Socket:
-    """A connection that asks one thing after another, and keeps the pushes that come between."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._id = 0
-        self._read: deque[dict[str, Any]] = deque()
-        self._pushed: deque[dict[str, Any]] = deque()
-
-    def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The whole reply: the result under the command's name, or `error`."""
-        self._id += 1
-        self._connection.send(json.dumps({"id": self._id, name: body}))
-        while True:
-            message = self._next()
-            if message.get("id") == self._id:
-                return message
-            self._pushed.append(message["push"])
-
-    def pushes(self) -> Iterator[dict[str, Any]]:
-        """Pushes in the order in which they came, without end."""
-        while True:
-            yield self._pushed.popleft() if self._pushed else self._next()["push"]
-
-    def _next(self) -> dict[str, Any]:
-        """A reply or push; pings are answered."""
-        while True:
-            while not self._read:
-                self._read.extend(map(json.loads, self._connection.recv(timeout=PATIENCE_SECONDS).splitlines()))
-            if message := self._read.popleft():
-                return message
-            self._connection.send("{}")
-
-
-@contextmanager
-def connected(url: str, user: str) -> Iterator[Socket]:
-    """A connection of a user.
-
-    Raises:
-        Lost: There is none, or it broke while it was used.
-    """
-    try:
-        with connect(url, proxy=None, open_timeout=PATIENCE_SECONDS) as connection:
-            socket = Socket(connection)
-            socket.ask("connect", {"token": token(user)})
-            yield socket
-    except (OSError, EOFError, WebSocketException) as error:
-        raise Lost from error
 
 
 @dataclass
@@ -91,27 +33,32 @@ class Tally:
     acknowledged: list[str] = field(default_factory=list)
     seen: list[tuple[int, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    stopping: bool = False
+    written: bool = False
+    read: bool = False
 
     def wait_acknowledged(self, number: int) -> None:
+        """Return when so many publications are acknowledged, or there is a fault."""
         with self.changed:
             done = self.changed.wait_for(
                 lambda: bool(self.faults) or len(self.acknowledged) >= number, timeout=PATIENCE_SECONDS
             )
-        assert not self.faults, self.faults
         assert done, f"{len(self.acknowledged)} of {number} publications were acknowledged"
 
     def wait_seen(self, top: int) -> None:
+        """Return when the reader is so far, or there is a fault."""
         with self.changed:
             done = self.changed.wait_for(
                 lambda: bool(self.faults) or (bool(self.seen) and self.seen[-1][0] >= top), timeout=PATIENCE_SECONDS
             )
-        assert not self.faults, self.faults
         assert done, f"the reader is at {self.seen[-1:]}, the room at {top}"
 
-    def stop(self) -> None:
+    def stop_writing(self) -> None:
         with self.changed:
-            self.stopping = True
+            self.written = True
+
+    def stop_reading(self) -> None:
+        with self.changed:
+            self.read = True
 
     def acknowledge(self, message_id: str) -> None:
         with self.changed:
@@ -142,10 +89,14 @@ class Writer:
     tally: Tally
     message_id: str = field(default_factory=lambda: str(uuid4()))
 
-    def run(self, socket: Socket) -> None:
-        while not self.tally.stopping:
-            data = {"id": self.message_id, "content": f"from {self.name}"}
-            reply = socket.ask("publish", {"channel": ROOM, "data": data})
+    @property
+    def done(self) -> bool:
+        """Whether enough has been written."""
+        return self.tally.written
+
+    def run(self, socket: ChatSocket) -> None:
+        while not self.done:
+            reply = socket.publish(ROOM, self.message_id, f"from {self.name}")
             if "publish" in reply:
                 self.tally.acknowledge(self.message_id)
                 self.message_id = str(uuid4())
@@ -163,7 +114,12 @@ class Reader:
     epoch: str = ""
     offset: int = 0
 
-    def run(self, socket: Socket) -> None:
+    @property
+    def done(self) -> bool:
+        """Whether all has been read."""
+        return self.tally.read
+
+    def run(self, socket: ChatSocket) -> None:
         position = {"epoch": self.epoch, "offset": self.offset}
         reply = socket.ask("subscribe", {"channel": ROOM, "recover": True, "recoverable": True, **position})
         if reply.get("error", {}).get("temporary"):
@@ -173,7 +129,9 @@ class Reader:
             self.tally.fault(f"the reader could not resume at {position}: {reply}")
             return
         self.epoch = result["epoch"]
-        recovered = result.get("publications", []) if result.get("recovered") else pages(socket, self.offset, result)
+        recovered = (
+            result.get("publications", []) if result.get("recovered") else socket.pages(ROOM, self.offset, result)
+        )
         for publication in recovered:
             self._take(publication)
         for push in socket.pushes():
@@ -192,33 +150,12 @@ class Reader:
 
 def persist(client: Writer | Reader, url: str) -> None:
     """Run a client, with a new connection after every loss, until told to stop."""
-    while not client.tally.stopping:
+    while not client.done:
         try:
             with connected(url, client.name) as socket:
                 client.run(socket)
         except Lost:
             client.tally.pause()
-
-
-def pages(socket: Socket, offset: int, top: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Publications of the room after an offset up to a position, as somebody who pages through them gets them."""
-    while offset < top["offset"]:
-        since = {"epoch": top["epoch"], "offset": offset}
-        limit = min(PAGE_ENTRIES, top["offset"] - offset)
-        page = socket.ask("history", {"channel": ROOM, "limit": limit, "since": since})["history"]
-        publications = page.get("publications", [])
-        assert publications, f"the history ends at {since}, the room at {top}"
-        yield from publications
-        offset = publications[-1]["offset"]
-
-
-def history(url: str) -> list[tuple[int, str]]:
-    """Sequence and id of every message of the room."""
-    with connected(url, "checker") as socket:
-        top = socket.ask("history", {"channel": ROOM, "limit": 0})["history"]
-        found = list(pages(socket, 0, top))
-    assert all(publication["offset"] == publication["data"]["sequence"] for publication in found)
-    return [(publication["offset"], publication["data"]["id"]) for publication in found]
 
 
 def losses(acknowledged: list[str], entries: list[tuple[int, str]], seen: list[tuple[int, str]]) -> list[str]:
@@ -258,30 +195,75 @@ def test_the_checker_notices(
     assert losses(acknowledged, entries, seen)
 
 
-@pytest.mark.slow
-def test_a_node_killed_ten_times_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def kill_under_load(node: NodeProcess, tally: Tally, life: int) -> None:
+    """End a life when clients have got something out of it."""
+    tally.wait_acknowledged(life * ACKS_PER_LIFE)
+    tally.wait_seen(life * ACKS_PER_LIFE)
+    node.restart()
+
+
+def let_die(node: NodeProcess, _tally: Tally, _life: int) -> None:
+    """Wait for a life's end, and begin another."""
+    node.wait_ended()
+    node.start()
+
+
+def broken_promises(node: NodeProcess, lives: int, end_life: Callable[[NodeProcess, Tally, int], None]) -> list[str]:
+    """What goes wrong while clients write and read for so many lives of a node, and in a last one, in words."""
     tally = Tally()
-    with NodeProcess(tmp_path) as node:
+    with node:
         url = node.url
         clients = [*(Writer(f"writer-{number}", tally) for number in range(WRITERS)), Reader("reader", tally)]
         threads = [threading.Thread(target=persist, args=(client, url)) for client in clients]
         for thread in threads:
             thread.start()
         try:
-            for life in range(1, KILLS + 1):
-                tally.wait_acknowledged(life * ACKS_PER_LIFE)
-                tally.wait_seen(life * ACKS_PER_LIFE)
-                node.restart()
-            tally.wait_acknowledged((KILLS + 1) * ACKS_PER_LIFE)
-            tally.stop()
+            for life in range(1, lives + 1):
+                if life == lives:
+                    node.command = COMMAND
+                end_life(node, tally, life)
+            tally.wait_acknowledged((lives + 1) * ACKS_PER_LIFE)
+            tally.stop_writing()
             for thread in threads[:-1]:
                 thread.join(PATIENCE_SECONDS)
-            entries = history(url)
+            with connected(url, "checker") as socket:
+                entries = socket.history(ROOM)
             tally.wait_seen(entries[-1][0])
         finally:
-            tally.stop()
+            tally.stop_writing()
+            tally.stop_reading()
             node.kill()
             for thread in threads:
                 thread.join(PATIENCE_SECONDS)
     assert not any(thread.is_alive() for thread in threads)
-    assert losses(tally.acknowledged, entries, tally.seen) == []
+    return tally.faults + losses(tally.acknowledged, entries, tally.seen)
+
+
+@pytest.mark.slow
+def test_a_node_killed_ten_times_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    assert broken_promises(NodeProcess(tmp_path), KILLS, kill_under_load) == []
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_between_a_commit_and_its_answers_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path, command=mutants.command("die_unanswered"))
+    assert broken_promises(node, 2, let_die) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mutations", "end_life", "words"),
+    [
+        (["acknowledge_early"], kill_under_load, "was acknowledged and is lost"),
+        (["lose_tail"], kill_under_load, "was acknowledged and is lost"),
+        (["die_unanswered", "forget_ids"], let_die, "is stored 2 times"),
+    ],
+)
+def test_a_node_with_a_fault_is_noticed(
+    tmp_path: Path,
+    mutations: list[str],
+    end_life: Callable[[NodeProcess, Tally, int], None],
+    words: str,
+) -> None:
+    found = broken_promises(NodeProcess(tmp_path, command=mutants.command(*mutations)), 2, end_life)
+    assert [fault for fault in found if words in fault], found
