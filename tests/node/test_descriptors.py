@@ -1,0 +1,51 @@
+"""A node that has no more file descriptors: who is there chats on, and who comes later gets in when others leave."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.harness.chat_socket import connected
+from tests.harness.node_process import NodeProcess, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DESCRIPTORS: Final = 80  # a node that nobody uses has about 30
+CROWD: Final = 100
+MESSAGES: Final = 100
+PAUSE_SECONDS: Final = 1.0  # between two attempts to accept, as node/hub.py says
+EVENT: Final = "no more sockets"
+REFUSED: Final = 'chat_node_connections_refused_total{reason="descriptors"}'
+
+
+@pytest.mark.slow
+def test_without_descriptors_clients_chat_on_and_others_wait(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path, settings={"LIMITS__CONNECTIONS": 10_000}, descriptors=DESCRIPTORS)
+    with node, connected(node.url, "ann") as ann, connected(node.url, "bob") as bob:
+        for client in (ann, bob):
+            assert "error" not in client.ask("subscribe", {"channel": "room"})
+        began = time.monotonic()
+        with ExitStack() as crowd:
+            for _ in range(CROWD):
+                crowd.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=30))
+            line = node.wait_line(EVENT)
+            assert line["mend"] == "raise the limit of open files"
+
+            heard = bob.pushes()
+            for number in range(MESSAGES):
+                assert "publish" in ann.publish("room", f"m{number}")
+                assert next(heard)["pub"]["data"]["id"] == f"m{number}"
+
+        with connected(node.url, "eve") as eve:
+            assert eve.history("room") == [(number + 1, f"m{number}") for number in range(MESSAGES)]
+        wait_for("the crowd is gone", lambda: node.metrics()["chat_node_connections"] == 2)
+        attempts = node.metrics()[REFUSED]
+        # Each message is several turns of the hub: one that tried at every turn would have tried hundreds of times.
+        assert 1 <= attempts <= (time.monotonic() - began) / PAUSE_SECONDS + 3
+        assert 1 <= len(node.lines(EVENT)) <= attempts
+    assert not node.lines("connection failed")
