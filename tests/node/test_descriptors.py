@@ -41,11 +41,12 @@ def test_without_descriptors_clients_chat_on_and_others_wait(tmp_path: Path) -> 
                 assert "publish" in ann.publish("room", f"m{number}")
                 assert next(heard)["pub"]["data"]["id"] == f"m{number}"
 
+            # Each message is several turns of the hub: one that tried at every turn would have tried hundreds of times.
+            told = len(node.lines(EVENT))
+            assert told <= (time.monotonic() - began) / PAUSE_SECONDS + 2
+
         with connected(node.url, "eve") as eve:
             assert eve.history("room") == [(number + 1, f"m{number}") for number in range(MESSAGES)]
         wait_for("the crowd is gone", lambda: node.metrics()["chat_node_connections"] == 2)
-        attempts = node.metrics()[REFUSED]
-        # Each message is several turns of the hub: one that tried at every turn would have tried hundreds of times.
-        assert 1 <= attempts <= (time.monotonic() - began) / PAUSE_SECONDS + 3
-        assert 1 <= len(node.lines(EVENT)) <= attempts
+        assert told <= node.metrics()[REFUSED] <= (time.monotonic() - began) / PAUSE_SECONDS + 2 + CROWD  # who left
     assert not node.lines("connection failed")
