@@ -115,7 +115,7 @@ def test_a_disk_that_fills_up_stops_messages_until_there_is_room(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_disk_without_any_room_halts_the_log_until_a_restart(tmp_path: Path, disk: Path) -> None:
+def test_a_disk_without_any_room_halts_the_log_until_a_restart_with_room(tmp_path: Path, disk: Path) -> None:
     node = NodeProcess(tmp_path, data_dir=disk / "data")
     with node, connected(node.url, "ann") as client:
         kept = acknowledged(client, 1, 5)
@@ -133,11 +133,14 @@ def test_a_disk_without_any_room_halts_the_log_until_a_restart(tmp_path: Path, d
         (line,) = node.lines("log halted")
         assert (line["level"], line["reason"]) == ("error", "full")
         assert client.history("room") == kept
+        with pytest.raises(RuntimeError) as refused:
+            node.restart()
+        assert "ended with status 1" in str(refused.value)
+        assert str(refused.value).rstrip().endswith("is full. Free space on it, then restart the node.")
+        assert "Traceback" not in str(refused.value)
 
         ballast.unlink()
-        assert is_temporary(client.publish("room", f"m{6 + taken}", WHOLE_PAGE))
-        assert node.ready().status == "log halted"
-        node.restart()
+        node.start()
         with connected(node.url, "ann") as again:
             assert "publish" in again.publish("room", f"m{6 + taken}", WHOLE_PAGE)
             assert again.history("room") == [*kept, (6 + taken, f"m{6 + taken}")]
