@@ -50,3 +50,18 @@ def test_without_descriptors_clients_chat_on_and_others_wait(tmp_path: Path) -> 
         wait_for("the crowd is gone", lambda: node.metrics()["chat_node_connections"] == 2)
         assert told <= node.metrics()[REFUSED] <= (time.monotonic() - began) / PAUSE_SECONDS + 2 + CROWD  # who left
     assert not node.lines("connection failed")
+
+
+@pytest.mark.slow
+def test_by_default_a_node_refuses_connections_before_it_runs_out(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path, descriptors=DESCRIPTORS) as node, ExitStack() as crowd:
+        ann = crowd.enter_context(connected(node.url, "ann"))
+        for _ in range(CROWD):
+            last = crowd.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=30))
+        told = last.recv(4096)
+        assert "publish" in ann.publish("room", "m1")
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: " in told
+        assert b"as many connections as it may" in told
+        assert not node.lines(EVENT)
+        assert REFUSED not in node.metrics()
