@@ -56,9 +56,9 @@ def test_without_descriptors_clients_chat_on_and_others_wait(tmp_path: Path) -> 
 def test_by_default_a_node_refuses_connections_before_it_runs_out(tmp_path: Path) -> None:
     with NodeProcess(tmp_path, descriptors=DESCRIPTORS) as node, ExitStack() as crowd:
         ann = crowd.enter_context(connected(node.url, "ann"))
-        for _ in range(CROWD):
-            last = crowd.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=30))
-        told = last.recv(4096)
+        address = ("127.0.0.1", node.port)
+        sockets = [crowd.enter_context(socket.create_connection(address, timeout=30)) for _ in range(CROWD)]
+        told = sockets[-1].recv(4096)
         assert "publish" in ann.publish("room", "m1")
         assert told.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: " in told
