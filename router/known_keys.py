@@ -7,7 +7,7 @@ first bits are p, sorted; so a look-up reads one page of each run, and there are
 
 ::
 
-    record = 16 bytes key | u64 sequence | 8 bytes fingerprint          page id = run << 20 | p
+    record = 16 bytes key | u64 sequence | u64 fingerprint          page id = run << 20 | p
 
 A run is visible as a whole or not at all: one that is being written, or dropped, is not looked into.
 """
@@ -38,12 +38,12 @@ DROP_PAGES: Final = 8  # pages that are dropped at the price of a record
 
 LIVE, WRITING, DROPPED = 0, 1, 2
 
-_place = struct.Struct(">Q8s").pack
-_read_place = struct.Struct(">16xQ8s").unpack_from
+_place = struct.Struct(">QQ").pack
+_read_place = struct.Struct(">16xQQ").unpack_from
 _read_numbers = struct.Struct(">Q24x").iter_unpack
 
 
-def record(key: bytes, sequence: int, fingerprint: bytes) -> bytes:
+def record(key: bytes, sequence: int, fingerprint: int) -> bytes:
     """What is kept of a message."""
     return key + _place(sequence, fingerprint)
 

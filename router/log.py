@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
     from router.ids import RoomId
 
-FILE_AFTER_ENTRIES: Final = 4096  # unfiled entries from which filing begins at once
+FILE_AFTER_ENTRIES: Final = 16_384  # unfiled entries from which filing begins at once: it costs less for many
 FILE_AFTER_SECONDS: Final = 1.0  # and the age of the oldest
-SLICE_ENTRIES: Final = 512  # about 5 ms of work between two commits, and
-SLICES: Final = 8  # at least this part of what is unfiled, so that it can't grow without bound
+SLICE_ENTRIES: Final = 1024  # about 6 ms of work between two commits, and
+SLICES: Final = 8  # at least this part of what is too much, so that it can't grow without bound
 SPACE_SECONDS: Final = 1.0  # between two looks at the free space
 FULL_SHARE: Final = 0.85  # of the disk; above it the file system itself becomes slow and other programs fail
 TRUNCATE_WAL_BYTES: Final = 64 << 20
@@ -414,7 +414,7 @@ class Log:
         )
         if not due or stopping:
             return []
-        return self._next_slice(max(SLICE_ENTRIES, count // SLICES))
+        return self._next_slice(SLICE_ENTRIES + max(0, count - 2 * FILE_AFTER_ENTRIES) // SLICES)
 
     def _next_slice(self, most: int) -> list[list[Entry]]:
         """Entries of the shards that wait longest, about so many; a long run is taken in parts."""
