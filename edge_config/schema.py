@@ -139,7 +139,7 @@ class Hub:
         Bounds(0, 1000),
     )
     events_per_turn: int = setting(
-        512, "Socket events served before other tasks have their turn: some milliseconds.", Bounds(1, 65_536)
+        2048, "Socket events served before other tasks have their turn: some milliseconds.", Bounds(1, 65_536)
     )
     drain_seconds: float = setting(
         30.0, "At SIGTERM, time for closing all connections before the rest is cut off.", Bounds(0, 3600)

@@ -1,8 +1,9 @@
 """One task that serves all client sockets, from a private epoll that Trio waits for.
 
-A turn: events are handled (bytes become commands, commands become work for the router), the router's effects are
-performed, timers are looked at, and what gathered for each connection leaves in one `send`. Nothing here waits for
-anybody; whatever can wait is handed to ordinary tasks. A fault in serving one connection ends that connection alone.
+A turn: sockets are read; what the log has committed meanwhile goes out; what was read is handled (bytes become
+commands, commands become work for the router), the router's effects are performed, timers are looked at, and what
+gathered for each connection leaves in one `send`. Nothing here waits for anybody; whatever can wait is handed to
+ordinary tasks. A fault in serving one connection ends that connection alone.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Work(Protocol):
         """Perform what came up in this turn."""
 
     def drain(self) -> None:
-        """`wake` was rung: fetch the answers."""
+        """Fetch the answers that have come, and perform what they bring about."""
 
     def distribute(self) -> None:
         """Hand what rooms have for their members to the connections."""
@@ -81,7 +82,7 @@ class HubOptions:
     output_bytes: int = 1_048_576
     upgrade_seconds: float = 10.0
     flush_window: float = 0.02
-    events_per_turn: int = 512
+    events_per_turn: int = 2048
     turn_warn_seconds: float = 0.1
 
 
@@ -212,9 +213,13 @@ class Hub:
         while True:
             await self._wait(ended)
             started = self._now = time.monotonic()
-            self._handle_events()
+            arrived = self._read_sockets()
+            work.drain()
+            await self._flush()  # what was committed goes out before new work begins
+            self._take_all(arrived)
             work.turn()
             self._sweep()
+            work.drain()
             await self._flush()
             work.turn()  # closing slow clients made work
             before, ended = ended, time.monotonic()
@@ -237,8 +242,8 @@ class Hub:
         with trio.move_on_after(max(0.0, due - now)):
             await trio.lowlevel.wait_readable(self._epoll.fileno())
 
-    def _handle_events(self) -> None:
-        """First all sockets are read, then all that came is handled: a step for many is cheaper than many steps."""
+    def _read_sockets(self) -> list[tuple[Connection, bytes]]:
+        """Read all that is ready; what came is handled later, as a step for many is cheaper than many steps."""
         connections = self._connections
         arrived: list[tuple[Connection, bytes]] = []
         for fd, event in self._epoll.poll(0, self.options.events_per_turn):
@@ -255,6 +260,9 @@ class Hub:
                     arrived.append((connection, data))
             except Exception as error:  # noqa: BLE001 - the boundary: it ends this connection, not the node
                 self._fail(connection, error)
+        return arrived
+
+    def _take_all(self, arrived: list[tuple[Connection, bytes]]) -> None:
         self.metrics.bytes_received += sum([len(data) for _, data in arrived])
         for connection, data in arrived:
             try:
@@ -266,7 +274,6 @@ class Hub:
     def _handle_own(self, fd: int) -> None:
         if fd == self.wake:
             os.eventfd_read(fd)
-            self._work.drain()
         elif fd in self._listeners:
             self._accept(self._listeners[fd])
 

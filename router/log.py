@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from router import journal
+from router.checkpointer import Checkpointer
 from router.completions import (
     CasDone,
     Completion,
@@ -52,11 +53,13 @@ if TYPE_CHECKING:
 
 FILE_AFTER_ENTRIES: Final = 16_384  # unfiled entries from which filing begins at once: it costs less for many
 FILE_AFTER_SECONDS: Final = 1.0  # and the age of the oldest
-SLICE_ENTRIES: Final = 1024  # about 6 ms of work between two commits, and
+SLICE_ENTRIES: Final = 512  # about 5 ms of work between two commits, and
 SLICES: Final = 8  # at least this part of what is too much, so that it can't grow without bound
+REST_SECONDS: Final = 0.02  # without a commit, after which filing goes on by itself
+COMMIT_BYTES: Final = 16_384  # of pages that a commit writes beside what it is for
+FILING_FACTOR: Final = 2  # bytes written for each that is filed: indexes, keys, heads of rooms, and the journal's end
 SPACE_SECONDS: Final = 1.0  # between two looks at the free space
 FULL_SHARE: Final = 0.85  # of the disk; above it the file system itself becomes slow and other programs fail
-TRUNCATE_WAL_BYTES: Final = 64 << 20
 
 
 @dataclass(slots=True, frozen=True)
@@ -144,8 +147,10 @@ class Log:
         self._space_at = 0.0
         self._writes: SimpleQueue[Any] = SimpleQueue()
         self._reads: SimpleQueue[Any] = SimpleQueue()
+        self._written = 0  # bytes of the transaction under way, about
         self._appended = self._durable = 0  # entries; the first is the driver's to count, the second the writer's
-        self._connection = open_writer(path, synchronous="FULL" if options.durable else "OFF")
+        synchronous = "FULL" if options.durable else "OFF"
+        self._connection = open_writer(path, synchronous=synchronous)
         rows = dict(self._connection.execute("SELECT key, value FROM meta").fetchall())
         self.meta = LogMeta(rows["birth"].decode(), rows["disk_id"].decode(), rows["pseudonym_key"], rows["guest_key"])
         found = replay(self._connection, path)
@@ -169,6 +174,7 @@ class Log:
         self._reader_connection = open_reader(path)
         self._reader = LogReader(self._reader_connection)
         self._watch_space(0.0)
+        self._checkpointer = Checkpointer(path, synchronous, lambda error: self._halt(storage_fault(error, path)))
         self._threads = [
             threading.Thread(target=self._write_loop, name="log-writer", daemon=True),
             threading.Thread(target=self._read_loop, name="log-reader", daemon=True),
@@ -242,6 +248,7 @@ class Log:
         self._reads.put(_STOP)
         for thread in self._threads:
             thread.join()
+        self._checkpointer.close()
         self._reader_connection.close()
         with suppress(sqlite3.Error):
             self._connection.close()
@@ -272,6 +279,9 @@ class Log:
             if self.fault is not None:
                 raise self.fault
             stopping = self._work(pending)
+            if self._checkpointer.behind:
+                self._checkpointer.behind = False
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             last = time.monotonic()
             self._watch_space(last)
 
@@ -282,7 +292,7 @@ class Log:
         if not self._unfiled_count:
             return SPACE_SECONDS if self.full else None  # nobody writes while it is full: look again unasked
         if self._unfiled_count >= FILE_AFTER_ENTRIES:
-            return 0.0
+            return REST_SECONDS
         return max(0.0, self._unfiled_since + FILE_AFTER_SECONDS - time.monotonic())
 
     def _take_all(self, pending: deque[Any]) -> None:
@@ -321,7 +331,7 @@ class Log:
                 self._retention.begin(*item)
         if batches or claims:
             self._transact(batches, claims, [], since)
-        filing = self._choose_slice(stopping=stopping, committing=bool(batches))
+        filing = [] if stopping else self._choose_slice(sum([len(batch.entries) for batch in batches]))
         if filing or (self._retention.busy and not batches):
             self._rearrange(filing)
         return stopping
@@ -359,6 +369,8 @@ class Log:
                 execute("ROLLBACK")
             raise
         now = time.monotonic()
+        self._checkpointer.wrote(self._written)
+        self._written = 0
         if batches:
             count = sum(len(batch.entries) for batch in batches)
             self._durable += count
@@ -368,7 +380,9 @@ class Log:
 
     def _journal(self, batches: list[Batch]) -> None:
         number, self._next_frame = self._next_frame, self._next_frame + 1
-        self._connection.execute("INSERT INTO journal(n, frame) VALUES (?, ?)", (number, journal.encode(batches)))
+        frame = journal.encode(batches)
+        self._connection.execute("INSERT INTO journal(n, frame) VALUES (?, ?)", (number, frame))
+        self._written += len(frame) + COMMIT_BYTES
         highest: dict[int, int] = {}
         for batch in batches:
             for promise in batch.promises:
@@ -407,14 +421,20 @@ class Log:
             self._unfiled_since = time.monotonic()
         self._unfiled_count += len(entries)
 
-    def _choose_slice(self, *, stopping: bool, committing: bool) -> list[list[Entry]]:
+    def _choose_slice(self, committed: int) -> list[list[Entry]]:
+        """What to file after a commit of so many entries, or after a rest.
+
+        Under load it is a little more than was committed: filing as fast as it goes would take turns with doing
+        nothing, and whoever's message comes while it goes would wait longer.
+        """
         count = self._unfiled_count
-        due = count >= FILE_AFTER_ENTRIES or (
-            count and time.monotonic() >= self._unfiled_since + FILE_AFTER_SECONDS and not committing
-        )
-        if not due or stopping:
+        if count >= FILE_AFTER_ENTRIES:
+            most = max(SLICE_ENTRIES, committed + committed // 4) + max(0, count - 2 * FILE_AFTER_ENTRIES) // SLICES
+        elif count and not committed and time.monotonic() >= self._unfiled_since + FILE_AFTER_SECONDS:
+            most = SLICE_ENTRIES
+        else:
             return []
-        return self._next_slice(SLICE_ENTRIES + max(0, count - 2 * FILE_AFTER_ENTRIES) // SLICES)
+        return self._next_slice(most)
 
     def _next_slice(self, most: int) -> list[list[Entry]]:
         """Entries of the shards that wait longest, about so many; a long run is taken in parts."""
@@ -449,6 +469,7 @@ class Log:
                 raise BrokenInvariant(f"shard {shard} is filed up to {self._filed.get(shard, 0)}, {first} follows")
             self._chains.setdefault(shard, GENESIS)
         self._filing.file(runs, self._chains)
+        self._written += FILING_FACTOR * sum([len(entry.wire) for run in runs for entry in run])
         self._forget_frames(runs)
 
     def _forget_frames(self, filing: list[list[Entry]]) -> None:
@@ -471,9 +492,6 @@ class Log:
         space = os.statvfs(self.path.parent)
         free = space.f_bavail * space.f_frsize + unused * page  # retention gives pages back to the file, not the disk
         self.full = free < (1 - FULL_SHARE) * space.f_blocks * space.f_frsize or 0 < quota < (pages - unused) * page
-        if _size(self.path.with_name(self.path.name + "-wal")) > TRUNCATE_WAL_BYTES and self.fault is None:
-            with suppress(sqlite3.OperationalError):  # a reader is at work; the next look tries again
-                self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])

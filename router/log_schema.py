@@ -1,6 +1,6 @@
 """The log's database: how it is opened, its tables, and what became of them over time.
 
-One connection writes and checkpoints; readers open the file read-only. Tables, beside the journal, are filled by
+One connection writes, one makes checkpoints; readers open the file read-only. Tables, beside the journal, are filled by
 filing (router/filing.py) and are what reads use:
 
 ========  ============================================================================================
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME: Final = "log.sqlite3"
-CHECKPOINT_PAGES: Final = 2000  # 8 MiB of WAL between checkpoints; each costs about as much as a commit
+PAGE_BYTES: Final = 4096
+MOST_WAL_BYTES: Final = 64 << 20  # to which the write-ahead file is cut when it begins anew
 CACHE_KIB: Final = 32_768
 
 VISIBLE: Final = 0  # of chunk.stream: entries that clients see, by sequence
@@ -94,9 +95,11 @@ def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
         StorageFault: A newer version of this program made it.
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={synchronous}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA wal_autocheckpoint=0")  # router/checkpointer.py does it
+    connection.execute(f"PRAGMA journal_size_limit={MOST_WAL_BYTES}")
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
@@ -111,6 +114,18 @@ def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
         connection.execute(f"PRAGMA user_version={number + 1}")
         if connection.in_transaction:
             connection.execute("COMMIT")
+    return connection
+
+
+def open_checkpointer(path: Path, synchronous: str) -> sqlite3.Connection:
+    """Open a connection to make checkpoints with.
+
+    Raises:
+        sqlite3.Error: It can't be opened.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
     return connection
 
 
