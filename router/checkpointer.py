@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKPOINT_BYTES: Final = 8 << 20  # written since the last checkpoint
-LONG_WAL_BYTES: Final = 32 << 20  # from which the writer is asked to help
+LONG_WAL_BYTES: Final = 128 << 20  # from which the writer is asked to help
 NICENESS: Final = 10
 
 _CHECKPOINT: Final = object()

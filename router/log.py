@@ -51,11 +51,10 @@ if TYPE_CHECKING:
 
     from router.ids import RoomId
 
-FILE_AFTER_ENTRIES: Final = 16_384  # unfiled entries from which filing begins at once: it costs less for many
-FILE_AFTER_SECONDS: Final = 1.0  # and the age of the oldest
-SLICE_ENTRIES: Final = 512  # about 5 ms of work between two commits, and
-SLICES: Final = 8  # at least this part of what is too much, so that it can't grow without bound
-REST_SECONDS: Final = 0.02  # without a commit, after which filing goes on by itself
+UNFILED_ENTRIES: Final = 16_384  # about so many stay unfiled under load: filing costs less for many at once
+SLICE_ENTRIES: Final = 512  # filed at once, at least: about 3 ms of work between two commits
+FILE_AFTER_SECONDS: Final = 1.0  # age of the oldest from which filing goes on without commits, in
+REST_SECONDS: Final = 0.02  # without anything to write
 COMMIT_BYTES: Final = 16_384  # of pages that a commit writes beside what it is for
 FILING_FACTOR: Final = 2  # bytes written for each that is filed: indexes, keys, heads of rooms, and the journal's end
 SPACE_SECONDS: Final = 1.0  # between two looks at the free space
@@ -170,6 +169,7 @@ class Log:
         self._unfiled: dict[int, list[Entry]] = {}
         self._unfiled_count = 0
         self._unfiled_since = 0.0
+        self._filing_due = 0
         self._file_recovered(committed)
         self._reader_connection = open_reader(path)
         self._reader = LogReader(self._reader_connection)
@@ -291,9 +291,7 @@ class Log:
             return 0.0
         if not self._unfiled_count:
             return SPACE_SECONDS if self.full else None  # nobody writes while it is full: look again unasked
-        if self._unfiled_count >= FILE_AFTER_ENTRIES:
-            return REST_SECONDS
-        return max(0.0, self._unfiled_since + FILE_AFTER_SECONDS - time.monotonic())
+        return max(REST_SECONDS, self._unfiled_since + FILE_AFTER_SECONDS - time.monotonic())
 
     def _take_all(self, pending: deque[Any]) -> None:
         with suppress(Empty):
@@ -424,16 +422,16 @@ class Log:
     def _choose_slice(self, committed: int) -> list[list[Entry]]:
         """What to file after a commit of so many entries, or after a rest.
 
-        Under load it is a little more than was committed: filing as fast as it goes would take turns with doing
-        nothing, and whoever's message comes while it goes would wait longer.
+        Under load it is as many as are committed, more or fewer as the backlog is large or small: filing as fast as it
+        goes would take turns with doing nothing, and whoever's message comes while it goes would wait longer.
         """
-        count = self._unfiled_count
-        if count >= FILE_AFTER_ENTRIES:
-            most = max(SLICE_ENTRIES, committed + committed // 4) + max(0, count - 2 * FILE_AFTER_ENTRIES) // SLICES
-        elif count and not committed and time.monotonic() >= self._unfiled_since + FILE_AFTER_SECONDS:
-            most = SLICE_ENTRIES
-        else:
+        if committed:
+            self._filing_due += committed * self._unfiled_count // UNFILED_ENTRIES
+            if self._filing_due < SLICE_ENTRIES:
+                return []
+        elif time.monotonic() < self._unfiled_since + FILE_AFTER_SECONDS:
             return []
+        most, self._filing_due = max(SLICE_ENTRIES, self._filing_due), 0
         return self._next_slice(most)
 
     def _next_slice(self, most: int) -> list[list[Entry]]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "log.sqlite3"
 PAGE_BYTES: Final = 4096
-MOST_WAL_BYTES: Final = 64 << 20  # to which the write-ahead file is cut when it begins anew
+MOST_WAL_BYTES: Final = 128 << 20  # to which the write-ahead file is cut when it begins anew
 CACHE_KIB: Final = 32_768
 
 VISIBLE: Final = 0  # of chunk.stream: entries that clients see, by sequence

@@ -89,7 +89,7 @@ class Writing:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory with a log that is partly filed, and no node."""
-    monkeypatch.setattr(log, "FILE_AFTER_ENTRIES", 1)
+    monkeypatch.setattr(log, "FILE_AFTER_SECONDS", 0.0)
     entries = entries_of_a_shard()
     writing = Writing(tmp_path)
     try:
