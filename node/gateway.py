@@ -15,9 +15,9 @@ from node.seams import Page
 from node.session import COMMAND_SECONDS
 from node.status import LogState
 from node.websocket import text_frame
-from router.entry import Kind
+from router.entry import LAST_VISIBLE
 from router.events import Away
-from router.subscriptions import Arrival
+from router.subscriptions import GAP, NEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +187,7 @@ class Gateway:
         """Entries are durable: hand them to the rooms, and answer who waits, in this order."""
         populated, rooms = self._populated, self._rooms
         for entry in entries:
-            if entry.kind <= Kind.SYSTEM:
+            if entry.kind <= LAST_VISIBLE:
                 room = populated.get(entry.room) or rooms.get(entry.room)
                 if room is not None:
                     self._deliver(room, entry)
@@ -231,8 +231,8 @@ class Gateway:
 
     def _deliver(self, room: Room, entry: Entry) -> None:
         arrival = room.cursor.arrive(entry.sequence)
-        if arrival is not Arrival.NEXT:
-            if arrival is Arrival.GAP:
+        if arrival is not NEXT:
+            if arrival is GAP:
                 log.error("gap in a room", room=room.id.channel, at=room.offset, got=entry.sequence)
                 for member in list(room.joined.values()):
                     member.lose()

@@ -10,19 +10,29 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import ssl
 import time
 from dataclasses import dataclass
 from math import inf
+from select import EPOLLIN, EPOLLOUT, epoll
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from node import websocket
 from node.admission import Admission, Refused
-from node.connection import CLOSE_SECONDS, WOULD_BLOCK, Connection, Session, State
+from node.connection import (
+    CLOSE_SECONDS,
+    CLOSING,
+    GONE,
+    HANDSHAKE,
+    HEAD,
+    OPEN,
+    WOULD_BLOCK,
+    Connection,
+    Session,
+)
 from node.logs import events
 from node.pace import Pace
 from node.upgrade import HeadReader, OriginRules, Refusal, Request, accept, is_upgrade, origin_allowed
@@ -123,13 +133,13 @@ class Hub:
         self._connections: dict[int, Connection] = {}
         self._wheel: TimerWheel[Connection] = TimerWheel(TICK_SECONDS, 256)
         self._pace = Pace(options.flush_window)
-        self._epoll = select.epoll()
-        self._epoll.register(self.wake, select.EPOLLIN)
+        self._epoll = epoll()
+        self._epoll.register(self.wake, EPOLLIN)
         self._accept_again = inf
         self._nursery: trio.Nursery | None = None
         self._now = time.monotonic()
         for fd in self._listeners:
-            self._epoll.register(fd, select.EPOLLIN)
+            self._epoll.register(fd, EPOLLIN)
 
     @property
     def connections(self) -> int:
@@ -168,7 +178,7 @@ class Hub:
                     connection.close(*SHUTDOWN)
                 self.ring()
                 await trio.sleep(pause)
-            while any(c.state is State.CLOSING for c in self._connections.values()):  # noqa: ASYNC110 - a tick is fine
+            while any(c.state is CLOSING for c in self._connections.values()):  # noqa: ASYNC110 - a tick is fine
                 await trio.sleep(TICK_SECONDS / 5)
 
     # -- for connections -----------------------------------------------------------------------------------------
@@ -176,7 +186,7 @@ class Hub:
     def watch(self, connection: Connection, *, reading: bool, writing: bool) -> None:
         """Change what a connection's socket is watched for."""
         if connection.fd in self._connections:
-            self._epoll.modify(connection.fd, (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if writing else 0))
+            self._epoll.modify(connection.fd, (EPOLLIN if reading else 0) | (EPOLLOUT if writing else 0))
 
     def closing(self, connection: Connection, code: int) -> None:
         """A close frame was queued; the client has a moment to answer it."""
@@ -192,9 +202,9 @@ class Hub:
 
     def drop(self, connection: Connection) -> None:
         """Forget a connection at once."""
-        if connection.state is State.GONE:
+        if connection.state is GONE:
             return
-        connection.state = State.GONE
+        connection.state = GONE
         self._forget(connection)
         self.metrics.output_bytes -= connection.pending
         try:
@@ -252,11 +262,11 @@ class Hub:
                 self._handle_own(fd)
                 continue
             try:
-                if connection.state is State.HANDSHAKE:
+                if connection.state is HANDSHAKE:
                     self._shake(connection)
-                if event & select.EPOLLOUT:
+                if event & EPOLLOUT:
                     connection.write_backlog()
-                if event & ~select.EPOLLOUT and (data := connection.read()):
+                if event & ~EPOLLOUT and (data := connection.read()):
                     arrived.append((connection, data))
             except Exception as error:  # noqa: BLE001 - the boundary: it ends this connection, not the node
                 self._fail(connection, error)
@@ -266,7 +276,7 @@ class Hub:
         self.metrics.bytes_received += sum([len(data) for _, data in arrived])
         for connection, data in arrived:
             try:
-                if connection.state is not State.GONE:
+                if connection.state is not GONE:
                     self._take(connection, data)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(connection, error)
@@ -282,7 +292,7 @@ class Hub:
         if now >= self._accept_again:
             self._accept_again = inf
             for fd in self._listeners:
-                self._epoll.modify(fd, select.EPOLLIN)
+                self._epoll.modify(fd, EPOLLIN)
         for connection in self._wheel.advance(now):
             try:
                 self._time_out(connection)
@@ -325,15 +335,15 @@ class Hub:
     def _admit(self, sock: socket.socket, remote: str) -> None:
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        state = State.HEAD
+        state = HEAD
         if self._certificates is not None:
             sock = self._certificates.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-            state = State.HANDSHAKE
+            state = HANDSHAKE
         self.metrics.accepted += 1
         connection = Connection(self, sock, remote, state, HeadReader(self.options.header_bytes), self._codec)
         self._connections[connection.fd] = connection
         self.metrics.connections += 1
-        self._epoll.register(connection.fd, select.EPOLLIN)
+        self._epoll.register(connection.fd, EPOLLIN)
         self._time(connection, self._now + self.options.upgrade_seconds)
 
     def _refuse(self, sock: socket.socket, refused: Refused) -> None:
@@ -362,7 +372,7 @@ class Hub:
             self.metrics.refused["tls"] += 1
             self.drop(connection)
         else:
-            connection.state = State.HEAD
+            connection.state = HEAD
             self.watch(connection, reading=True, writing=False)
 
     def _take(self, connection: Connection, data: bytes) -> None:
@@ -373,11 +383,11 @@ class Hub:
             return
         session = connection.session
         if session is None:
-            if connection.state is State.CLOSING:
+            if connection.state is CLOSING:
                 self._finish(connection, parser, data)
             return
         for opcode, payload in parser.receive(data):
-            if connection.state is not State.OPEN:
+            if connection.state is not OPEN:
                 return
             if opcode <= websocket.BINARY and isinstance(payload, bytes):
                 connection.opcode = opcode
@@ -394,7 +404,7 @@ class Hub:
             if opcode == websocket.FAILED:
                 self.metrics.refused["protocol"] += 1
             connection.put(websocket.close_frame(payload.code, payload.reason if opcode == websocket.FAILED else ""))
-            connection.state = State.CLOSING
+            connection.state = CLOSING
             self.closing(connection, payload.code)
             connection.shut()
 
@@ -430,7 +440,7 @@ class Hub:
             self._answer(connection, answer, "upgrade")
             return
         connection.parser = websocket.Parser(self.options.message_bytes)
-        connection.state = State.OPEN
+        connection.state = OPEN
         connection.put(answer)
         connection.session = session = self._open_session(connection)
         self._time(connection, session.deadline)
@@ -439,9 +449,9 @@ class Hub:
 
     def _answer(self, connection: Connection, refusal: Refusal, why: str) -> None:
         self.metrics.refused[why] += 1
-        connection.state = State.OPEN  # so that the answer is queued
+        connection.state = OPEN  # so that the answer is queued
         connection.put(refusal.response())
-        connection.state = State.CLOSING
+        connection.state = CLOSING
         connection.parser = websocket.Parser(0)
         self._time(connection, self._now + CLOSE_SECONDS)
         connection.shut()
@@ -450,7 +460,7 @@ class Hub:
         if self._serve_http is None or self._nursery is None:
             self._answer(connection, Refusal(404, "Not Found", f"Nothing is served at {request.path}.\n"), "path")
             return
-        connection.state = State.GONE
+        connection.state = GONE
         self._forget(connection, leave=False)
         self._nursery.start_soon(self._serve_elsewhere, connection, request.raw)
 
@@ -466,13 +476,13 @@ class Hub:
 
     def _time_out(self, connection: Connection) -> None:
         session = connection.session
-        if session is None or connection.state is not State.OPEN:
-            if connection.state is State.HEAD or connection.state is State.HANDSHAKE:
+        if session is None or connection.state is not OPEN:
+            if connection.state is HEAD or connection.state is HANDSHAKE:
                 self.metrics.refused["timeout"] += 1
             self.drop(connection)
             return
         session.on_time(self._now)
-        if connection.state is State.OPEN:
+        if connection.state is OPEN:
             self._time(connection, session.deadline)
 
     def _time(self, connection: Connection, deadline: float) -> None:
@@ -482,7 +492,7 @@ class Hub:
     def _fail(self, connection: Connection, error: Exception) -> None:
         log.fault("connection failed", error, client=connection.remote)
         connection.close(*SERVER_ERROR)
-        if connection.state is not State.CLOSING:
+        if connection.state is not CLOSING:
             self.drop(connection)
 
     def _end_session(self, connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from typing_extensions import override
@@ -13,7 +13,7 @@ from node.codes import CommandError, ErrorCode
 from node.joining import away
 from node.permissions import check_entrance, require
 from node.publication import chat_data
-from router.entry import Entry, Kind
+from router.entry import MESSAGE, Entry
 from router.events import Away, Duplicate, History, Refusal, Submit
 from router.ids import RoomId
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from node.seams import Page, Room
     from node.session import Session
     from router.events import Outcome
+
+_CHAT: Final = Schema.CHAT  # an attribute of an Enum costs more each time
 
 
 class Submitted(msgspec.Struct, gc=False, eq=False):
@@ -117,7 +119,7 @@ def send(session: Session, command_id: int, request: RpcRequest) -> None:
     subscription = session.subscriptions.get(channel)
 
     def submit(room: Room) -> None:
-        if room.kind.schema is not Schema.CHAT:
+        if room.kind.schema is not _CHAT:
             raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel!r} is no chat room; use publish")
         _submit_message(session, Sent(session, command_id, session.command_deadline, room), room, message)
 
@@ -138,7 +140,7 @@ def _enter(session: Session, channel: str, command_id: int, then: Callable[[Room
 
 
 def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
-    if room.kind.schema is Schema.CHAT:
+    if room.kind.schema is _CHAT:
         _submit_message(session, Submitted(session, command_id, session.command_deadline), room, chat.parse(data))
         return
     body = bytes(data)
@@ -149,12 +151,12 @@ def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
     info = subscription.info if subscription is not None else session.info
     session.await_outcome(
         room, submitted := Submitted(session, command_id, session.command_deadline),
-        Submit(room.id, Kind.MESSAGE, session.sender, "", body, info, submitted),
+        Submit(room.id, MESSAGE, session.sender, "", body, info, submitted),
     )  # fmt: skip
 
 
 def _submit_message(session: Session, submitted: Submitted, room: Room, message: chat.ChatMessage) -> None:
     data = session.options.chat.canonical(message, room.offset)
     session.await_outcome(
-        room, submitted, Submit(room.id, Kind.MESSAGE, session.sender, message.id, data, session.user_json, submitted)
+        room, submitted, Submit(room.id, MESSAGE, session.sender, message.id, data, session.user_json, submitted)
     )

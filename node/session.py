@@ -67,6 +67,10 @@ class State(Enum):
     CLOSED = "closed"
 
 
+# Under names of their own, as in node/connection.py.
+NEW, CONNECTING, CONNECTED, REFUSED, CLOSED = State
+
+
 class SessionOptions:
     """What all sessions of a node have in common.
 
@@ -128,7 +132,7 @@ class Session:
     ) -> None:  # fmt: skip
         self.transport, self.gateway, self.options, self.client = transport, gateway, options, client
         self.authenticator = authenticator
-        self.state = State.NEW
+        self.state = NEW
         self.identity = NOBODY
         self.info = self.user_json = self.sender = b""
         self.subscriptions: dict[str, Subscription] = {}
@@ -180,15 +184,15 @@ class Session:
         self._now = now
         self._see_output()
         self._time_out_commands(now)
-        if self.state is State.CONNECTED:
+        if self.state is CONNECTED:
             self._keep_alive(now)
-        elif self.state is not State.CONNECTING and now >= self._ping_at:
-            self.disconnect(DisconnectCode.NORMAL if self.state is State.REFUSED else DisconnectCode.STALE)
+        elif self.state is not CONNECTING and now >= self._ping_at:
+            self.disconnect(DisconnectCode.NORMAL if self.state is REFUSED else DisconnectCode.STALE)
         self._set_deadline(now)
 
     def closed(self) -> None:
         """The connection is gone: leave all rooms. Outcomes under way matter no more."""
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._end()
 
     # -- what the server does to a client ------------------------------------------------------------------------
@@ -207,7 +211,7 @@ class Session:
 
     def push_message(self, data: bytes) -> None:
         """Push JSON data to this client alone."""
-        if self.state is State.CONNECTED:
+        if self.state is CONNECTED:
             self.transport.send(self.transport.codec.push_message(data))
 
     # -- order ---------------------------------------------------------------------------------------------------
@@ -215,14 +219,14 @@ class Session:
     def _take(self, command: Command) -> None:
         name = name_of(command)
         state = self.state
-        if state is State.CLOSED or state is State.REFUSED:
+        if state is CLOSED or state is REFUSED:
             return
         if not name:
             self._pong_by = None
             return
-        if (name == "connect") is not (state is State.NEW):
+        if (name == "connect") is not (state is NEW):
             raise Disconnect(
-                DisconnectCode.BAD_REQUEST, f"{name} {'before' if state is State.NEW else 'after'} connect"
+                DisconnectCode.BAD_REQUEST, f"{name} {'before' if state is NEW else 'after'} connect"
             )
         if self._rates is not None and not self._within_rates(self._rates, command.id, name):
             return
@@ -380,17 +384,17 @@ class Session:
         if command_id:
             self.transport.send(self.transport.codec.error(command_id, error))
         if name == "connect":
-            self.state = State.REFUSED
+            self.state = REFUSED
             self._queue = None
             self._end()
             self._ping_at = self._now + REFUSED_SECONDS
             self._wake(self._ping_at)
 
     def _close(self, code: DisconnectCode, reason: str) -> None:
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return
         self.gateway.counters.closes[code] += 1
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._end()
         self.transport.close(code, reason)
 
@@ -447,10 +451,10 @@ class Session:
                 subscription.expire()
 
     def _set_deadline(self, now: float) -> None:
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             self.deadline = inf
             return
-        due = [] if self.state is State.CONNECTING else [self._ping_at]
+        due = [] if self.state is CONNECTING else [self._ping_at]
         due += (at for at in (self._pong_by, self._expires_at) if at is not None)
         due += (s.expires_at for s in self.subscriptions.values() if s.expires_at is not None)
         if self._running is not None:
@@ -508,7 +512,7 @@ class Session:
 
     def _join(self, joining: Joining) -> None:
         room, grant = joining.room, joining.grant
-        if room is None or self.state is not State.CONNECTED:
+        if room is None or self.state is not CONNECTED:
             return
         info = self.info
         if grant.info:
@@ -533,7 +537,7 @@ class Session:
         Raises:
             Disconnect: 3504, the user has too many connections.
         """
-        self.state = State.CONNECTING
+        self.state = CONNECTING
         self.identity = identity
         refusal = self.gateway.admit(self)
         if refusal is not None:
@@ -549,7 +553,7 @@ class Session:
         spread = crc32(self.client.encode()) / 2**33
         self._ping_at = self._now + self.options.keepalive.ping_seconds * (1 - spread)
         self.deadline = self._ping_at
-        self.state = State.CONNECTED
+        self.state = CONNECTED
         self.expire_in(self.identity.ttl)
 
 

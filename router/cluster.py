@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from router.entry import SALT_BYTES, Entry, Kind
+from router.entry import LAST_VISIBLE, SALT_BYTES, Entry, Kind
 from router.errors import BrokenInvariant
 from router.events import (
     Away,
@@ -37,7 +37,6 @@ from router.replica import Replica
 from router.room import RoomCache, RoomState
 from router.sequencer import Sequencer
 
-SALTS_AT_ONCE = 1024  # one system call for the salts of so many entries
 MAX_CMID = 64  # characters; a UUID has 36
 
 Opened = Callable[[RoomState | Away], None]
@@ -155,7 +154,6 @@ class Cluster:
         self.me, self.birth, self.options = me, birth, options
         self.rooms = RoomCache(options.cache_bytes, options.cache_rooms)
         self._random_bytes = random_bytes
-        self._salts, self._salt_at = b"", 0
         self._configurations = dict(recovered.configurations)
         self._shards: dict[ShardId, _Shard] = {
             shard: _Shard(Replica(shard, tail)) for shard, tail in recovered.shards.items()
@@ -248,7 +246,7 @@ class Cluster:
         for entry in self._unfiled.pop(record.room, ()):
             state.ts = max(state.ts, entry.ts)
             state.meta_n = max(state.meta_n, entry.meta_n)
-            if entry.kind <= Kind.SYSTEM and entry.sequence > state.committed:
+            if entry.kind <= LAST_VISIBLE and entry.sequence > state.committed:
                 state.sequence = entry.sequence
                 self.rooms.extend(state, entry)
         state.filed = max(state.filed, filed)
@@ -286,7 +284,7 @@ class Cluster:
                 recent.pop(entry.key, None)
                 if self._filter is None:
                     self._filed_early.append(key_number(entry.key))
-            if entry.kind <= Kind.SYSTEM:
+            if entry.kind <= LAST_VISIBLE:
                 state = rooms.get(entry.room)
                 if state is not None:
                     state.filed = entry.sequence
@@ -429,8 +427,7 @@ class Cluster:
                     accepted.append((state, submit, key))
                 elif not self._answer_known(submit, key):
                     self._ask(state, submit, key)
-        for state, submit, key in accepted:
-            self._append(state, submit, key)
+        self._append_all(accepted)
 
     def _accept(self, state: RoomState, submit: Submit) -> bool:
         """Give a place to a message that has waited; False: it has to wait again."""
@@ -464,26 +461,32 @@ class Cluster:
         self._effects.find.append(key)
 
     def _append(self, state: RoomState, submit: Submit, key: bytes) -> None:
-        shard = self._shards[state.shard]
-        sequencer = shard.sequencer
-        if sequencer is None:
-            raise BrokenInvariant(f"{state.room} is in memory, its shard {state.shard} has no primary here")
-        at = self._salt_at
-        if at == len(self._salts):
-            self._salts, at = self._random_bytes(SALT_BYTES * SALTS_AT_ONCE), 0
-        self._salt_at = at + SALT_BYTES
-        entry = sequencer.append(
-            state, submit.kind, submit.sender, submit.cmid, submit.data, submit.info, self._now_ms,
-            self._salts[at : at + SALT_BYTES], key, submit.done,
-        )  # fmt: skip
-        shard.replica.append(entry)
-        if key:
-            self._recent[key] = entry
-        batch = self._effects.batch
-        if batch is None:
-            batch = self._batch()
-        batch.entries.append(entry)
-        self._touched[state.shard] = shard
+        self._append_all([(state, submit, key)])
+
+    def _append_all(self, accepted: list[tuple[RoomState, Submit, bytes]]) -> None:
+        if not accepted:
+            return
+        shards, touched, recent, now_ms = self._shards, self._touched, self._recent, self._now_ms
+        entries = self._batch().entries
+        salts = self._random_bytes(SALT_BYTES * len(accepted))
+        at = 0
+        for state, submit, key in accepted:
+            number = state.shard
+            shard = touched.get(number)
+            if shard is None:
+                shard = touched[number] = shards[number]
+            sequencer = shard.sequencer
+            if sequencer is None:
+                raise BrokenInvariant(f"{state.room} is in memory, its shard {number} has no primary here")
+            entry = sequencer.append(
+                state, submit.kind, submit.sender, submit.cmid, submit.data, submit.info, now_ms,
+                salts[at : at + SALT_BYTES], key, submit.done,
+            )  # fmt: skip
+            at += SALT_BYTES
+            shard.replica.append(entry)
+            if key:
+                recent[key] = entry
+            entries.append(entry)
 
     def _repeat(self, submit: Submit, first: Entry, key: bytes) -> None:
         if first.data != submit.data:
@@ -496,7 +499,7 @@ class Cluster:
     def _commit(self, entries: list[Entry]) -> None:
         rooms, repeats = self.rooms, self._repeats
         for entry in entries:
-            if entry.kind <= Kind.SYSTEM:
+            if entry.kind <= LAST_VISIBLE:
                 state = rooms.get(entry.room)
                 if state is not None and entry.sequence > state.committed:
                     rooms.extend(state, entry)

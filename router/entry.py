@@ -52,6 +52,10 @@ class Kind(IntEnum):
     EPOCH = 9
 
 
+LAST_VISIBLE: Final = int(Kind.SYSTEM)  # and other plain numbers for the hot path: a member of an Enum costs more
+MESSAGE: Final = int(Kind.MESSAGE)
+
+
 class _Header(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     shard: int
     lsn: int

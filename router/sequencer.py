@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from router.entry import Entry, Kind, make
+from router.entry import LAST_VISIBLE, Entry, Kind, make
 from router.errors import BrokenInvariant
 from router.ids import MemberId, RoomId, ShardId
 
@@ -96,22 +96,28 @@ class Sequencer:
 
     def begin(self, now_ms: int, salt: bytes) -> Entry:
         """The EPOCH entry that opens this primary's tenure; the first to be replicated."""
-        return self._place(NO_ROOM, 0, 0, Kind.EPOCH, b"", "", now_ms, salt, b"", b"")
+        head = RoomHead(NO_ROOM, 0, 0, -1, now_ms)  # it is of no room, and the first that does not count
+        return self.append(head, Kind.EPOCH, b"", "", b"", b"", now_ms, salt, b"", None)
 
     def append(  # noqa: PLR0913, PLR0917 - hot path: a submit's values as they are
         self, head: RoomHead, kind: int, sender: bytes, cmid: str, data: bytes, info: bytes, now_ms: int, salt: bytes,
         key: bytes, origin: Callable[[Any], None] | None,
     ) -> Entry:  # fmt: skip
         """Give a room's next entry its place. It counts for nothing until it is committed."""
-        if kind <= Kind.SYSTEM:
+        if kind <= LAST_VISIBLE:
             head.sequence += 1
         else:
             head.meta_n += 1
         if now_ms > head.ts:  # noqa: PLR1730 - a call of max() costs three times as much
             head.ts = now_ms
-        return self._place(
-            head.room, head.sequence, head.meta_n, kind, sender, cmid, head.ts, salt, data, info, key, origin
-        )
+        self.lsn = lsn = self.lsn + 1
+        entry = make(
+            self.shard, lsn, self.epoch, head.room, head.sequence, head.meta_n, kind, sender, cmid, head.ts, salt,
+            data, info, self.chain, key, origin,
+        )  # fmt: skip
+        self.chain = entry.chain
+        self._uncommitted.append(entry)
+        return entry
 
     def acknowledge(self, member: MemberId, lsn: int) -> list[Entry]:
         """A member holds everything up to `lsn` on disk, in this epoch; gives what that commits, in order."""
@@ -131,16 +137,3 @@ class Sequencer:
             uncommitted.clear()
             return committed
         return [uncommitted.popleft() for _ in range(count)]
-
-    def _place(  # noqa: PLR0913, PLR0917 - the fields of an entry
-        self, room: RoomId, sequence: int, meta_n: int, kind: int, sender: bytes, cmid: str, ts: int, salt: bytes,
-        data: bytes, info: bytes, key: bytes = b"", origin: Callable[[Any], None] | None = None,
-    ) -> Entry:  # fmt: skip
-        self.lsn = lsn = self.lsn + 1
-        entry = make(
-            self.shard, lsn, self.epoch, room, sequence, meta_n, kind, sender, cmid, ts, salt, data, info, self.chain,
-            key, origin,
-        )  # fmt: skip
-        self.chain = entry.chain
-        self._uncommitted.append(entry)
-        return entry
