@@ -65,6 +65,7 @@ class Gateway:
         self._limits = config.limits
         self._metrics, self._condition, self._codec = metrics, condition, codec
         self._router: Router | None = None
+        self._submit: Callable[[Submit], None]
         self._rooms: WeakValueDictionary[RoomId, Room] = WeakValueDictionary()
         self._populated: dict[RoomId, Room] = {}
         self._dirty: dict[Room, None] = {}
@@ -73,6 +74,7 @@ class Gateway:
     def attach(self, router: Router) -> None:
         """The router that this gateway is the edge of."""
         self._router = router
+        self._submit = router.submit
 
     @property
     def router(self) -> Router:
@@ -134,7 +136,7 @@ class Gateway:
     def submit(self, room: AnyRoom, submit: Submit) -> None:  # noqa: ARG002 - a mesh needs to know which room
         """See `seams.Gateway`."""
         self._metrics.received += 1
-        self.router.submit(submit)
+        self._submit(submit)
 
     def join(self, room: AnyRoom, member: Member) -> None:
         """See `seams.Gateway`."""

@@ -164,7 +164,8 @@ class Session:
     def receive(self, payload: bytes, now: float) -> None:
         """Take one WebSocket message of the client: one command or several."""
         self._now = now
-        self._see_output()
+        if self._given:
+            self._see_output()
         try:
             for command in self.transport.codec.decode(payload):
                 self._take(command)
@@ -175,14 +176,16 @@ class Session:
         if self._running is not None:
             self._wake(now + POLL_SECONDS)
         elif self._submitted:
-            self._wake(now + COMMAND_SECONDS)
+            if now + COMMAND_SECONDS < self.deadline:
+                self.deadline = now + COMMAND_SECONDS
         elif self._queue is not None:
             self._wake(now + OUTPUT_POLL_SECONDS)
 
     def on_time(self, now: float) -> None:
         """Do what is due: pings, time-outs, expiry; sets the next `deadline`."""
         self._now = now
-        self._see_output()
+        if self._given:
+            self._see_output()
         self._time_out_commands(now)
         if self.state is CONNECTED:
             self._keep_alive(now)
@@ -281,7 +284,7 @@ class Session:
         return self._given >= MOST_GIVEN and name == "subscribe"
 
     def _see_output(self) -> None:
-        if self._given and not self.transport.behind:
+        if not self.transport.behind:
             self._given = 0
 
     def _pause(self) -> None:

@@ -280,8 +280,7 @@ class Log:
                 raise self.fault
             stopping = self._work(pending)
             if self._checkpointer.behind:
-                self._checkpointer.behind = False
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._checkpointer.help(self._connection)
             last = time.monotonic()
             self._watch_space(last)
 
@@ -348,6 +347,7 @@ class Log:
     def _transact(self, batches: list[Batch], claims: list[_Cas], filing: list[list[Entry]], since: float) -> None:
         execute = self._connection.execute
         answers: list[Completion] = []
+        self._checkpointer.begins()
         execute("BEGIN IMMEDIATE")
         try:
             if batches:
