@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from edge_config.faults import Fault, shown
-from edge_config.setting import NAME, Bounds, Form, section, setting
+from edge_config.setting import Bounds, section, setting
 
 DAY_SECONDS = 86_400
 
@@ -135,12 +135,6 @@ class RoomKind:
         "",
         "Name of the moderation policy; empty: none. This version has no policies, and refuses a name rather than"
         " leaving a room unmoderated in silence.",
-    )
-    home_region: str = setting(
-        "",
-        "The region whose nodes order these rooms' messages; empty: any. Fixed when the first such room is written:"
-        " a later change here is refused, not obeyed.",
-        Form(rf"|{NAME.pattern}", NAME.described),
     )
 
     def rules(self) -> Iterator[Fault]:

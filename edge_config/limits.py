@@ -19,8 +19,8 @@ class Limits:
     )
     connections_per_ip: int = setting(
         100,
-        "Connections from one address; 0: no limit. An office behind one address fits. Behind a balancer all clients"
-        " have its address: set 0 there.",
+        "Connections from one address, of IPv6 from one network of 64 bits; 0: no limit. An office behind one address"
+        " fits. Behind a balancer all clients have its address: set 0 there.",
         Bounds(0),
         dev=0,
     )
@@ -49,13 +49,13 @@ class Limits:
     mentions: int = setting(50, "Users mentioned in a chat message.", Bounds(0))
     attachments: int = setting(10, "Attachments of a chat message.", Bounds(0))
     message_id_bytes: int = setting(
-        64, "A client's id of a message: a UUID has 36; the index keeps every one for days.", Bounds(36, 255)
+        64, "A client's id of a message, in UTF-8: a UUID has 36; the index keeps every one for days.", Bounds(36, 64)
     )
     subscriptions: int = setting(500, "Subscriptions of one connection.", Bounds(1))
     output_bytes: int = setting(
         1_048_576,
-        "Output waiting for one connection. Beyond it ephemeral frames are dropped, then the connection is closed as"
-        " slow (3008); it resumes from the log.",
+        "Output waiting for one connection. Beyond it the connection is closed as slow (3008); the client resumes from"
+        " the log.",
         Bounds(65_536),
     )
     recovery_entries: int = setting(
@@ -66,7 +66,9 @@ class Limits:
     )
     history_entries: int = setting(300, "Entries of one page of history.", Bounds(1, 10_000))
     presence_roster: int = setting(
-        1000, "Clients named in one answer to `presence`; a bigger room gives this many and the count.", Bounds(1)
+        1000,
+        "Clients named in one answer to `presence`, at most; `presence_stats` counts all of a bigger room.",
+        Bounds(1),
     )
 
     def rules(self) -> Iterator[Fault]:

@@ -23,7 +23,6 @@ from edge_config.secret import Secret
 from edge_config.setting import NAME, Bounds, Form, derived, section, setting
 
 ANY_ORIGIN = "*"
-SDK_DEADLINE_SECONDS = 5  # the SDKs give a command up after this
 
 
 def is_loopback(host: str) -> bool:
@@ -240,16 +239,9 @@ class Log:
         " number is refused.",
         Bounds(1, 65_536),
     )
-    history_deadline_seconds: float = setting(
-        4.0, "A read is answered in this time or refused as temporary (100); clients give up after 5 s.", Bounds(0.1)
-    )
 
     def rules(self) -> Iterator[Fault]:
         """Yield what does not fit together."""
-        if self.history_deadline_seconds >= SDK_DEADLINE_SECONDS:
-            problem = f"clients give up after {SDK_DEADLINE_SECONDS} s"
-            mend = f"Give less than {SDK_DEADLINE_SECONDS}"
-            yield Fault("history_deadline_seconds", str(self.history_deadline_seconds), problem, mend)
         if 0 < self.quota_bytes < self.retention_bytes:
             problem = f"messages would be refused before retention_bytes = {self.retention_bytes} makes room"
             mend = "Raise it, or lower retention_bytes"

@@ -154,10 +154,6 @@ def faults_of(path: Path | None, environ: Mapping[str, str], flags: Mapping[str,
             " scheme://host[:port] in lower case, without a path, or *.",
         ),
         (
-            "[log]\nhistory_deadline_seconds = 5",
-            "c.toml:2: log.history_deadline_seconds = 5.0: clients give up after 5 s. Give less than 5.",
-        ),
-        (
             "[log]\nquota_bytes = 1\nretention_bytes = 2",
             "c.toml:2: log.quota_bytes = 1: messages would be refused before retention_bytes = 2 makes room. Raise it,"
             " or lower retention_bytes.",

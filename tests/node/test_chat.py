@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_config.faults import ConfigError
 from edge_config.limits import Limits
 from node import chat
 from node.chat import ChatFormat
 from node.codes import CommandError, ErrorCode
+from router.cluster import MAX_CMID
 
 FORMAT = ChatFormat(Limits(body_bytes=2000, content_bytes=1000, meta_bytes=100, mentions=2, attachments=1))
 
@@ -89,6 +91,13 @@ def test_what_is_wrong_is_named(message: Any, complaint: str) -> None:  # noqa: 
 
 def test_a_size_at_its_limit_is_taken() -> None:
     assert canonical({"id": "i" * 64, "content": "ü" * 500, "meta": "m" * 98, "replyTo": 10, "mentions": ["a" * 255]})
+
+
+def test_an_id_within_the_widest_limit_is_one_that_the_router_takes() -> None:
+    widest = ChatFormat(Limits(message_id_bytes=MAX_CMID))
+    assert widest.canonical(chat.parse(json.dumps({"id": "i" * MAX_CMID, "content": "x"}).encode()), 0)
+    with pytest.raises(ConfigError):
+        Limits(message_id_bytes=MAX_CMID + 1)
 
 
 def test_the_parameters_of_send_are_a_message_and_a_channel() -> None:
