@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import secrets
 import signal
 import socket
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from edge_config.schema import Durability
-from node import endpoints, http
+from node import descriptors, endpoints, http
 from node.admission import Admission
 from node.auth import DEFAULT_SITE, Authenticator, Site
 from node.endpoints import Endpoints
@@ -33,12 +32,12 @@ from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.logs import events
 from node.metrics import Build, Metrics, scraper
+from node.origins import page_origins
 from node.protocol import JsonCodec
 from node.ratelimit import Throttle
 from node.session import Session, SessionOptions
 from node.status import LogState, State
 from node.tls import Certificates
-from node.upgrade import OriginRules
 from node.version import VERSION
 from node.vitals import Condition, Vitals, watched_gc
 from router.cluster import ClusterOptions
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from router.ids import RoomId
 
 SWITCH_SECONDS: Final = 1e-4  # the log's thread would starve beside a busy loop with the default of 5 ms
-RESERVED_DESCRIPTORS: Final = 512  # for the log, HTTP and whatever libraries open
 HOUSEKEEPING_SECONDS: Final = 1.0
 RETENTION_SECONDS: Final = 60.0
 DAY_SECONDS: Final = 86_400
@@ -68,7 +66,8 @@ async def run(config: Config, *, task_status: trio.TaskStatus[Endpoints]) -> Non
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     data_dir = config.node.data_dir
-    descriptors = _raise_descriptors()
+    enough = descriptors.connections_within(descriptors.raise_limit())
+    most = config.limits.connections or enough
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     store = await trio.to_thread.run_sync(
         partial(Log.open, data_dir, _log_options(config), partial(os.eventfd_write, wake, 1))
@@ -76,7 +75,7 @@ async def run(config: Config, *, task_status: trio.TaskStatus[Endpoints]) -> Non
     try:
         metrics = Metrics()
         with watched_gc(metrics.gc_pause_seconds):
-            await _serve(config, store, wake, metrics, descriptors, task_status)
+            await _serve(config, store, wake, metrics, most, task_status)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
@@ -84,7 +83,7 @@ async def run(config: Config, *, task_status: trio.TaskStatus[Endpoints]) -> Non
 
 
 async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a node is named here once
-    config: Config, store: Log, wake: int, metrics: Metrics, descriptors: int, task_status: trio.TaskStatus[Endpoints]
+    config: Config, store: Log, wake: int, metrics: Metrics, most: int, task_status: trio.TaskStatus[Endpoints]
 ) -> None:
     node = _node_name(config)
     listen, limits, hub_config = config.listen, config.limits, config.hub
@@ -119,7 +118,6 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
 
     public = open_listeners(listen.host, listen.port, listen.backlog, "listen.port")
     internal = open_listeners(listen.internal_host, listen.internal_port, 128, "listen.internal_port")
-    most = limits.connections or max(16, descriptors - RESERVED_DESCRIPTORS)
     hub = Hub(
         public,
         HubOptions(
@@ -127,8 +125,8 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
             upgrade_seconds=limits.upgrade_seconds, flush_window=hub_config.flush_window_ms / 1000,
             events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
         ),
-        metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=_origins(config), codec=codec,
-        open_session=open_session, work=gateway, wake=wake, certificates=certificates,
+        metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=page_origins(config),
+        codec=codec, open_session=open_session, work=gateway, wake=wake, certificates=certificates,
         serve_http=public_http.serve_socket,
     )  # fmt: skip
     where = Endpoints(
@@ -186,7 +184,7 @@ def _reload(certificates: Certificates | None) -> None:
     try:
         certificates.reload()
     except NodeFault as fault:
-        log.fault("certificate not reloaded", fault)
+        log.error("certificate not reloaded", reason=str(fault))  # noqa: TRY400 - no bug, and the fault names its mend
     else:
         log.info("certificate reloaded")
 
@@ -228,21 +226,6 @@ def _log_options(config: Config) -> LogOptions:
         settings.commit_window_ms / 1000, settings.commit_entries, settings.durability is Durability.FSYNC,
         settings.quota_bytes,
     )  # fmt: skip
-
-
-def _origins(config: Config) -> OriginRules:
-    origins = list(config.auth.allowed_origins)
-    if not origins and config.node.dev:
-        origins = ["*"] if config.listen.host in {"127.0.0.1", "localhost", "::1"} else []
-    return OriginRules(origins)
-
-
-def _raise_descriptors() -> int:
-    """Raise the limit of open files as far as it goes; gives it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
 
 
 def _node_name(config: Config) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edge_config.notices import notices
 from edge_config.schema import Config
-from node import cluster_command, config_command, log_command, token_command
+from node import cluster_command, config_command, descriptors, log_command, token_command
 from node.endpoints import Endpoints
 from node.terminal import ConfigFile, expected_faults, output, read_config
 from node.version import VERSION
@@ -104,6 +104,7 @@ def summary(config: Config, endpoints: Endpoints) -> Text:
         ("status", f"chat-node cluster status --internal {endpoints.internal}"),
         ("data", str(config.node.data_dir)),
         *(("note", notice) for notice in notices(config)),
+        *(("note", notice) for notice in descriptors.notices(config.limits.connections, descriptors.limit())),
     ]
     title = (f"chat-node {VERSION}: node {endpoints.node} in region {config.node.region}\n", "bold")
     parts = (part for label, value in lines for part in ((f"{label:9}", "bold"), f"{value}\n"))

@@ -98,6 +98,11 @@ async def _receive(stream: trio.abc.Stream, connection: h11.Connection) -> bytes
                 connection.receive_data(bytes(await stream.receive_some(READ_BYTES)))
             case h11.Response(status_code=401):
                 raise _Refused("it asks for a token: configure listen.internal_token as on the node")
+            case h11.Response(status_code=421):
+                raise _Refused(
+                    "it answers to names of loopback only: ask for 127.0.0.1 on its machine, or configure"
+                    " listen.internal_token there and here"
+                )
             case h11.Response(status_code=status) if status != 200:
                 raise _Refused(f"it answered {status}: {NOT_A_NODE}")
             case h11.Data(data=data):

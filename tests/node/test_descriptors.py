@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from node import descriptors
 from tests.harness.chat_socket import connected
 from tests.harness.node_process import NodeProcess, wait_for
 
@@ -23,6 +24,17 @@ EVENT: Final = "no more sockets"
 REFUSED: Final = 'chat_node_connections_refused_total{reason="descriptors"}'
 
 
+@pytest.mark.parametrize("connections", [0, 1, 1000 - descriptors.RESERVED])
+def test_who_asks_for_no_more_than_there_is_is_told_nothing(connections: int) -> None:
+    assert descriptors.notices(connections, 1000) == []
+
+
+def test_who_asks_for_more_connections_than_there_are_descriptors_is_told_the_mend() -> None:
+    (told,) = descriptors.notices(489, 1000)
+    assert told.startswith("limits.connections = 489 is more than this process's limit of 1000 open files")
+    assert "Give at most 488" in told
+
+
 @pytest.mark.slow
 def test_without_descriptors_clients_chat_on_and_others_wait(tmp_path: Path) -> None:
     node = NodeProcess(tmp_path, settings={"LIMITS__CONNECTIONS": 10_000}, descriptors=DESCRIPTORS)
@@ -33,6 +45,7 @@ def test_without_descriptors_clients_chat_on_and_others_wait(tmp_path: Path) -> 
         with ExitStack() as crowd:
             for _ in range(CROWD):
                 crowd.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=30))
+            assert "limits.connections = 10000 is more than" in node.log.read_text()
             line = node.wait_line(EVENT)
             assert line["mend"] == "raise the limit of open files"
 

@@ -67,6 +67,12 @@ async def test_the_token_is_shown() -> None:
         assert "listen.internal_token" in reason(await ask_node(Target(url), 5))
 
 
+async def test_a_node_asked_by_a_name_that_is_not_of_loopback_says_what_to_do() -> None:
+    async with node() as url:
+        target = Target(url.replace("127.0.0.1", "127.1"))  # the same to the resolver, another name to the node
+        assert "names of loopback only" in reason(await ask_node(target, 5))
+
+
 async def test_nobody_listens() -> None:
     async with listening(trio.aclose_forcefully) as url:
         pass
