@@ -107,11 +107,14 @@ class Checkpointer:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             while self._asked.get() is not _STOP:
-                with self._one:
-                    if self._newest > self._ended:
-                        self.behind = self._checkpoint(self._connection) * PAGE_BYTES > LONG_WAL_BYTES
+                self._keep_up()
         except Exception as error:  # noqa: BLE001 - whatever it is, the log halts with it
             self._failed(error)
+
+    def _keep_up(self) -> None:
+        with self._one:
+            if self._newest > self._ended:
+                self.behind = self._checkpoint(self._connection) * PAGE_BYTES > LONG_WAL_BYTES
 
     def _checkpoint(self, connection: sqlite3.Connection) -> int:
         """Gives the length of the write-ahead file, in pages."""

@@ -2,8 +2,9 @@
 
 Keys are hashes, so a table ordered by key would touch a page of its own for each message, some 8 KiB of writes. Here
 they lie in runs instead, as in a log-structured merge tree: each filing adds a small run, and `FAN` runs of a level
-are merged into one of the next, a part at a time. A run of 2**bits pages holds in page p the records of all keys whose
-first bits are p, sorted; so a look-up reads one page of each run, and there are few runs, `FAN` - 1 of a level.
+are merged into one of the next, a part at a time, small ones first: so none waits for a large merge, and there are few
+runs, about `FAN` of a level. A run of 2**bits pages holds in page p the records of all keys whose first bits are p,
+sorted; so a look-up reads one page of each run.
 
 ::
 
@@ -85,12 +86,12 @@ class KnownKeys:
         self._live = [_Run(*row[:5]) for row in rows if row[5] == LIVE]
         self._dropped = [_Run(*row[:5]) for row in rows if row[5] != LIVE]  # what a crash left half written, too
         self._next_id = rows[-1][0] + 1 if rows else 1
-        self._merge: _Merge | None = None
+        self._merges: dict[int, _Merge] = {}  # under way, by the level of their sources
 
     @property
     def busy(self) -> bool:
         """Whether something waits to be merged or dropped."""
-        return bool(self._merge or self._dropped or self._mergeable())
+        return bool(self._merges or self._dropped or self._mergeable())
 
     def add(self, records: list[bytes], newest: int) -> None:
         """Add a run.
@@ -114,8 +115,8 @@ class KnownKeys:
 
     def forget(self, before_ms: int) -> None:
         """Drop the runs without a message as new as this."""
-        merging = self._merge.sources if self._merge is not None else []
-        for run in [run for run in self._live if run.newest < before_ms and run not in merging]:
+        merging = self._merging()
+        for run in [run for run in self._live if run.newest < before_ms and run.id not in merging]:
             self._live.remove(run)
             self._set_state(run, DROPPED)
             self._dropped.append(run)
@@ -144,23 +145,35 @@ class KnownKeys:
                 rows += (page, b"".join(records[start:end]))
         self._pages.insert(rows)
 
+    def _merging(self) -> set[int]:
+        return {run.id for merge in self._merges.values() for run in merge.sources}
+
     def _mergeable(self) -> list[_Run]:
+        """The runs to be merged next, of the lowest level that has enough of them and is not being merged yet."""
         levels: dict[int, list[_Run]] = {}
         for run in self._live:
-            levels.setdefault(run.level, []).append(run)
+            if run.level not in self._merges:
+                levels.setdefault(run.level, []).append(run)
         for level in sorted(levels):
             runs = levels[level][:FAN]
             if len(runs) == FAN and sum(run.count for run in runs) <= MOST_RECORDS:
                 return runs
         return []
 
+    def _next_merge(self) -> _Merge:
+        """That of the lowest level, begun if it is not under way."""
+        lowest = min(self._merges, default=None)
+        sources = self._mergeable()
+        if lowest is not None and (not sources or lowest < sources[0].level):
+            return self._merges[lowest]
+        count, newest = sum(run.count for run in sources), max(run.newest for run in sources)
+        level = sources[0].level
+        merge = self._merges[level] = _Merge(sources, self._new_run(level + 1, count, newest, WRITING))
+        return merge
+
     def _merge_part(self) -> int:
         """Merge the keys of the next prefix; gives how many records that was."""
-        merge = self._merge
-        if merge is None:
-            sources = self._mergeable()
-            count, newest = sum(run.count for run in sources), max(run.newest for run in sources)
-            merge = self._merge = _Merge(sources, self._new_run(sources[0].level + 1, count, newest, WRITING))
+        merge = self._next_merge()
         records: list[bytes] = []
         for run in merge.sources:
             pages = self._execute(
@@ -183,7 +196,7 @@ class KnownKeys:
             self._set_state(run, DROPPED)
             self._dropped.append(run)
         self._live.append(merge.target)
-        self._merge = None
+        del self._merges[merge.target.level - 1]
 
     def _drop_pages(self, budget: int) -> int:
         run = self._dropped[0]
