@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MessageType: TypeAlias = Literal["text", "image", "file", "action"]
 SERVER_OWNED: Final = frozenset({"chatRoom", "userId", "timestamp", "sequence"})
 WORDLESS: Final = frozenset({"image", "file"})  # types that say something without `content`
+ERASED: Final = b"erased:"  # begins what stands for the user id of an author whose message was erased
 MENTION_BYTES: Final = 255  # of a user id in `mentions`: no site's ids are longer
 _WIDEST: Final = 4  # bytes of a character in UTF-8, at most
 
@@ -148,10 +149,14 @@ def publication(data: bytes, channel_json: bytes, user_json: bytes, ts_ms: int, 
     )  # fmt: skip
 
 
-def erased(cmid: str, channel_json: bytes, ts_ms: int, sequence: int) -> bytes:
-    """What stands at the offset of a message whose body was erased; its author went with the body."""
+def erased(cmid: str, channel_json: bytes, sender: bytes, ts_ms: int, sequence: int) -> bytes:
+    """What stands at the offset of a message whose body was erased.
+
+    The author's id went with the body. Clients take a message for the same where `userId` and `id` are, so the
+    author's pseudonym in the log, `sender`, stands for it.
+    """
     head = b'{"id":%b,"type":"placeholder","reason":"erased"}' % _encode(cmid)
-    return publication(head, channel_json, b'""', ts_ms, sequence)
+    return publication(head, channel_json, b'"%b%b"' % (ERASED, sender.hex().encode()), ts_ms, sequence)
 
 
 @lru_cache(maxsize=256)  # a page of history spans few seconds, live traffic one

@@ -61,17 +61,10 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def observe_many(self, values: Iterable[float]) -> None:
-        """Count several."""
-        bounds, counts = self.bounds, self.counts
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            self.total += value
+    def observe(self, value: float, count: int = 1) -> None:
+        """Count an observation, or several of the same value."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.total += value * count
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:

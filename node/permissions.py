@@ -64,9 +64,16 @@ class RoomKinds:
         parts = parse_channel(channel)
         kind = self._kinds.get(parts.kind or self._default)
         if kind is None:
-            detail = f"there is no kind {parts.kind!r}" if parts.kind else "channels here are KIND:NAME"
-            raise CommandError(ErrorCode.UNKNOWN_CHANNEL, f"{channel!r}: {detail}")
+            raise CommandError(ErrorCode.UNKNOWN_CHANNEL, self._unknown(parts.kind))
         return parts, kind
+
+    def _unknown(self, kind: str) -> str:
+        """Why there is no such channel, and what a developer or an operator does about it."""
+        if kind:
+            return f"kind {kind!r} is not configured; add [kinds.{kind}], or leave {kind + ':'!r} out of the name"
+        if self._default:
+            return f"names here are KIND:NAME; for names without a kind, add [kinds.{self._default}]"
+        return "names here are KIND:NAME; for names without a kind, set rooms.default_kind"
 
 
 def require(who: Who, identity: Identity, origin: Origin | None, what: str) -> None:

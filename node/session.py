@@ -176,7 +176,7 @@ class Session:
         if self._running is not None:
             self._wake(now + POLL_SECONDS)
         elif self._submitted:
-            if now + COMMAND_SECONDS < self.deadline:
+            if now + COMMAND_SECONDS < self.deadline:  # noqa: PLR1730 - a call of min() costs three times as much
                 self.deadline = now + COMMAND_SECONDS
         elif self._queue is not None:
             self._wake(now + OUTPUT_POLL_SECONDS)
@@ -228,9 +228,7 @@ class Session:
             self._pong_by = None
             return
         if (name == "connect") is not (state is NEW):
-            raise Disconnect(
-                DisconnectCode.BAD_REQUEST, f"{name} {'before' if state is NEW else 'after'} connect"
-            )
+            raise Disconnect(DisconnectCode.BAD_REQUEST, f"{name} {'before' if state is NEW else 'after'} connect")
         if self._rates is not None and not self._within_rates(self._rates, command.id, name):
             return
         if self._queue is not None or self._running is not None or self._must_wait(name, command):

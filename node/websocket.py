@@ -66,6 +66,7 @@ _NEVER_SENT: Final = frozenset({1004, NO_STATUS, 1006})
 
 _INCOMPLETE: Final = (-1, 0)
 
+_SHORT_TEXT: Final = [bytes((_WHOLE_TEXT, length)) for length in range(_LENGTH_16)]
 _head_16 = Struct("!BBH").pack
 _head_64 = Struct("!BBQ").pack
 
@@ -317,6 +318,9 @@ def _first_byte_violation(first: int) -> _Violation:
 
 def text_frame(payload: bytes) -> bytes:
     """A whole text message; `payload` must be UTF-8."""
+    length = len(payload)
+    if length < _LENGTH_16:
+        return _SHORT_TEXT[length] + payload
     return _frame(_WHOLE_TEXT, payload)
 
 

@@ -278,20 +278,21 @@ class Cluster:
 
     def filed(self, entries: Sequence[Entry]) -> None:
         """These entries can now be read from the disk's tables, and their keys found there."""
-        recent, rooms = self._recent, self.rooms
+        forget, rooms = self._recent.pop, self.rooms
         for entry in entries:
             if entry.key:
-                recent.pop(entry.key, None)
-                if self._filter is None:
-                    self._filed_early.append(key_number(entry.key))
-            if entry.kind <= LAST_VISIBLE:
-                state = rooms.get(entry.room)
-                if state is not None:
-                    state.filed = entry.sequence
-                elif entry.room in self._loading:  # the record under way may be of before
-                    self._loading[entry.room] = entry.sequence
-                else:
-                    self._forget_unfiled(entry)
+                forget(entry.key, None)
+        if self._filter is None:
+            self._filed_early += [key_number(entry.key) for entry in entries if entry.key]
+        newest = {entry.room: entry for entry in entries if entry.kind <= LAST_VISIBLE}
+        for room, entry in newest.items():
+            state = rooms.get(room)
+            if state is not None:
+                state.filed = entry.sequence
+            elif room in self._loading:  # the record under way may be of before
+                self._loading[room] = entry.sequence
+            else:
+                self._forget_unfiled(entry)
         rooms.shrink()
 
     def trimmed(self, floors: Sequence[tuple[RoomId, int]]) -> None:

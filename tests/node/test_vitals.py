@@ -34,7 +34,8 @@ def test_rates_are_of_the_time_since_the_oldest_sample() -> None:
     metrics = Metrics()
     window = Window(sample(100.0, metrics))
     metrics.received, metrics.delivered = 20, 400
-    metrics.delivery_seconds.observe_many([0.0015] * 99 + [3.0])
+    metrics.delivery_seconds.observe(0.0015, 99)
+    metrics.delivery_seconds.observe(3.0)
     metrics.loop_lag_seconds.observe(0.0003)
     recent = window.until(sample(110.0, metrics, cpu_seconds=5.0))
     assert (recent.received_per_second, recent.delivered_per_second, recent.cpu_share) == (2.0, 40.0, 0.5)

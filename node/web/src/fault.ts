@@ -9,6 +9,7 @@ export interface Fault {
   readonly message: string;
 }
 
+const UNKNOWN_CHANNEL = 102;
 export const PERMISSION_DENIED = 103;
 const TOO_MANY_REQUESTS = 111;
 const INTERNAL = 100;
@@ -19,7 +20,7 @@ const FIRST_SERVER_CODE = 100;
 const WORDS: ReadonlyMap<number, string> = new Map([
   [INTERNAL, "the server could not do it just now"],
   [101, "you are not signed in"],
-  [102, "there is no such room"],
+  [UNKNOWN_CHANNEL, "there is no such room"],
   [PERMISSION_DENIED, "you may not do this here"],
   [106, "a limit is reached"],
   [BAD_REQUEST, "the server does not accept it"],
@@ -31,8 +32,8 @@ const WORDS: ReadonlyMap<number, string> = new Map([
   [3507, "this page may not connect to the server"],
 ]);
 
-/** Codes whose message says more than their name: what is wrong with the request, how long to wait. */
-const DETAILED: ReadonlySet<number> = new Set([BAD_REQUEST, TOO_MANY_REQUESTS]);
+/** Codes whose message says more than their name: what is wrong with the request or the name, how long to wait. */
+const DETAILED: ReadonlySet<number> = new Set([UNKNOWN_CHANNEL, BAD_REQUEST, TOO_MANY_REQUESTS]);
 
 /** Read what a promise of the SDK was rejected with. */
 export function readFault(error: unknown): Fault {
