@@ -284,12 +284,12 @@ class Log:
             last = time.monotonic()
             self._watch_space(last)
 
-    def _patience(self) -> float | None:
-        """Seconds to wait for something to write; None: for ever."""
+    def _patience(self) -> float:
+        """Seconds to wait for something to write."""
         if self._retention.busy:
             return 0.0
         if not self._unfiled_count:
-            return SPACE_SECONDS if self.full else None  # nobody writes while it is full: look again unasked
+            return SPACE_SECONDS  # then it looks at the space: others fill the disk, and make room, too
         return max(REST_SECONDS, self._unfiled_since + FILE_AFTER_SECONDS - time.monotonic())
 
     def _take_all(self, pending: deque[Any]) -> None:

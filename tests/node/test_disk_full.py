@@ -90,12 +90,11 @@ def wait_status(node: NodeProcess, status: str) -> Ready:
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_stops_messages_until_there_is_room(tmp_path: Path, disk: Path) -> None:
+def test_a_disk_that_fills_up_stops_messages_of_an_idle_node_until_there_is_room(tmp_path: Path, disk: Path) -> None:
     node = NodeProcess(tmp_path, data_dir=disk / "data")
     with node, connected(node.url, "ann") as client:
         kept = acknowledged(client, 1, 5)
         ballast = fill(disk, FULL_SHARE)
-        client.publish("other", "the log looks for space when it writes")
         assert wait_status(node, "log full").code == 503
         refused = client.publish("room", "m6")
         assert is_temporary(refused)

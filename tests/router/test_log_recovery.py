@@ -226,26 +226,27 @@ def test_a_truncated_suffix_is_gone_after_a_restart_even_when_its_successor_was_
     assert second.read() == [1, 2, 3]
 
 
-def test_a_log_that_is_full_notices_by_itself_when_there_is_space_again(
+def test_an_idle_log_notices_by_itself_that_its_disk_is_full_and_that_there_is_space_again(
     drive: Callable[[Path], Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive(tmp_path)
-    looked = threading.Event()
     real = os.statvfs(tmp_path)
-    answers = [os.statvfs_result((*real[:4], 0, *real[5:]))]
+    free, looks = [real.f_blocks], threading.Semaphore(0)
 
     def statvfs(_: object) -> os.statvfs_result:
-        if answers:
-            return answers.pop()
-        looked.set()
-        return os.statvfs_result((*real[:4], real.f_blocks, *real[5:]))
+        looks.release()
+        return os.statvfs_result((*real[:4], free[0], *real[5:]))
 
-    monkeypatch.setattr("router.log.SPACE_SECONDS", 0.0)
+    monkeypatch.setattr("router.log.SPACE_SECONDS", 0.001)
     monkeypatch.setattr("router.log.os.statvfs", statvfs)
-    driver.append(driver.entries(1))
-    assert looked.wait(WAIT)
-    driver.append(driver.entries(1))
-    assert not driver.log.full
+    driver.append(driver.entries(1))  # from here on it is idle
+    for blocks, full in ((0, True), (real.f_blocks, False)):
+        free[0] = blocks
+        while looks.acquire(blocking=False):
+            pass
+        for _ in range(2):  # when the second look begins, the first is over
+            assert looks.acquire(timeout=WAIT)
+        assert driver.log.full is full
 
 
 def test_pages_that_retention_freed_do_not_count_against_the_quota(
