@@ -39,11 +39,16 @@ def test_everybody_is_sent_the_whole_message() -> None:
 
 
 def test_an_erased_message_keeps_its_place_and_nothing_else() -> None:
-    sent = json.loads(chat.erased("1", b'"r"', 0, 5))
+    sent = json.loads(chat.erased("1", b'"r"', bytes.fromhex("00ff"), 0, 5))
     assert sent == {
-        "id": "1", "type": "placeholder", "reason": "erased", "chatRoom": "r", "userId": "",
+        "id": "1", "type": "placeholder", "reason": "erased", "chatRoom": "r", "userId": "erased:00ff",
         "timestamp": "1970-01-01T00:00:00.000Z", "sequence": 5,
     }  # fmt: skip
+
+
+def test_erased_messages_of_two_authors_under_one_id_are_not_the_same_to_clients() -> None:
+    ann, bob = (json.loads(chat.erased("1", b'"r"', sender, 0, 5)) for sender in (b"ann", b"bob"))
+    assert (ann["userId"], ann["id"]) != (bob["userId"], bob["id"])
 
 
 @pytest.mark.parametrize("type_", ["image", "file"])

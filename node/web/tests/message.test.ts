@@ -70,6 +70,8 @@ test("faults are told apart by their code, and whatever was thrown can be read",
   );
   assert.equal(explain(readFault({ code: 107, message: "content is 9000 bytes long" })),
     "the server does not accept it: content is 9000 bytes long");
+  assert.equal(explain({ code: 102, message: "add [kinds.support]" }), "there is no such room: add [kinds.support]");
+  assert.equal(explain({ code: 103, message: "'a' is for subscribers" }), "you may not do this here");
   assert.equal(explain(readFault({ code: 4711, message: "odd" })), "odd");
   assert.equal(explain(readFault(new Error("x"))), "the server did not answer");
   assert.equal(explain(readFault("thrown")), "the server did not answer");
