@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import ssl
 from contextlib import asynccontextmanager
@@ -13,13 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, open_websocket_url
 
 from edge_config.load import load
 from node import app
+from tests.harness.certificates import make_identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -190,31 +186,8 @@ async def test_a_foreign_origin_is_refused_where_the_node_says_who_may_come(tmp_
 
 
 async def test_clients_chat_over_tls(tmp_path: Path) -> None:
-    certificate, key = _self_signed(tmp_path)
-    flags = {"listen__tls_certificate": str(certificate), "listen__tls_key": str(key)}
+    identity = make_identity(tmp_path, "node")
+    flags = {"listen__tls_certificate": str(identity.certificate), "listen__tls_key": str(identity.key)}
     async with node(tmp_path / "data", **flags) as where:
         assert where.public.startswith("https://")
-        assert await chats(where, ssl.create_default_context(cafile=certificate))
-
-
-def _self_signed(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return certificate_file, key_file
+        assert await chats(where, ssl.create_default_context(cafile=identity.certificate))
