@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import ssl
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from node import app
 from tests.harness.certificates import make_identity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from node.endpoints import Endpoints
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 # trio-websocket leaves the socket of a connection that the server has closed to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect that socket here, where it is forgiven, and not in another test."""
+    yield
+    gc.collect()
 
 
 @asynccontextmanager
