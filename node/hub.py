@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 ACCEPTS_PER_TURN: Final = 128  # a reconnecting crowd must not starve who is there
 SENDS_PER_CHECKPOINT: Final = 256  # about two milliseconds, then other tasks run
+LONG_TURN: Final = 0.005  # seconds
 TICK_SECONDS: Final = 0.25  # grain of all time-outs of connections
 EMFILE_SECONDS: Final = 1.0  # how long nothing is accepted when there are no file descriptors left
 COHORT_SECONDS: Final = 0.5  # between two groups of clients that a drain sends away
@@ -136,6 +137,7 @@ class Hub:
         self._epoll = epoll()
         self._epoll.register(self.wake, EPOLLIN)
         self._accept_again = inf
+        self._exhausted = False  # whether the last attempt to accept found no descriptor
         self._nursery: trio.Nursery | None = None
         self._now = time.monotonic()
         for fd in self._listeners:
@@ -227,8 +229,10 @@ class Hub:
             work.drain()
             await self._flush()  # what was committed goes out before new work begins
             self._take_all(arrived)
+            await self._breathe(started)
             work.turn()
             self._sweep()
+            await self._breathe(started)
             work.drain()
             await self._flush()
             work.turn()  # closing slow clients made work
@@ -240,6 +244,11 @@ class Hub:
             rest = pace.rest(busy, ended - before)
             if rest > GRANULARITY:
                 await trio.sleep(rest)
+
+    async def _breathe(self, started: float) -> None:
+        """Let other tasks run in the midst of a long turn."""
+        if time.monotonic() - started > LONG_TURN:
+            await trio.lowlevel.checkpoint()
 
     async def _wait(self, now: float) -> None:
         if self.dirty:
@@ -316,6 +325,7 @@ class Hub:
             try:
                 sock, address = listener.accept()
             except WOULD_BLOCK:
+                self._exhausted = False
                 return
             except OSError as error:
                 if error.errno in NO_DESCRIPTOR:
@@ -509,7 +519,9 @@ class Hub:
         self._wheel.cancel(connection)
 
     def _rest_accepting(self, error: OSError) -> None:
-        log.error("no more sockets", error=error, open=len(self._connections), mend="raise the limit of open files")
+        if not self._exhausted:
+            self._exhausted = True
+            log.error("no more sockets", error=error, open=len(self._connections), mend="raise the limit of open files")
         self.metrics.refused["descriptors"] += 1
         for fd in self._listeners:
             self._epoll.modify(fd, 0)

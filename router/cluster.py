@@ -509,7 +509,7 @@ class Cluster:
                 self._effects.outcomes.extend((submit.done, outcome) for submit in repeats.pop(entry.key))
 
     def _wait(self, room: RoomId, request: Submit | Opened, done: Callable[[Away], None]) -> None:
-        if self._away is not None:
+        if self._away is not None and not self._readable(room):
             done(self._away)
             return
         if self._waiting_count >= self.options.max_waiting:
@@ -523,6 +523,11 @@ class Cluster:
         waiting = self._waiting[room] = _Waiting()
         waiting.queue.append(request)
         self._prepare(room)
+
+    def _readable(self, room: RoomId) -> bool:
+        """Whether the room can be opened without writing anything."""
+        shard = self._shards.get(shard_of(room, self.options.shards))
+        return shard is not None and shard.phase is Phase.SERVING
 
     def _prepare(self, room: RoomId) -> None:
         shard_id = shard_of(room, self.options.shards)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from router.cluster import Cluster, ClusterOptions, Effects
 from router.entry import Entry, Kind
 from router.events import (
@@ -21,9 +23,10 @@ from router.events import (
 )
 from router.ids import MemberId, RoomId, dedupe_key
 from router.keyfilter import KeyFilter, key_number
+from router.room import RoomState
 
 if TYPE_CHECKING:
-    from router.room import RoomState
+    from collections.abc import Callable
 
 ME = MemberId("n1", "disk")
 LOBBY, HALL = RoomId("default", "lobby"), RoomId("default", "hall")
@@ -352,6 +355,31 @@ def test_what_answers_after_a_fault_harms_nothing() -> None:
     disk.cluster.loaded(RoomRecord(HALL), 1000)
     disk.settle()
     assert disk.outcomes == [Away.STORAGE_FAULT]
+
+
+@pytest.mark.parametrize("ends", [Cluster.halt, Cluster.refuse])
+def test_a_room_not_in_memory_can_still_be_read_when_nothing_can_be_written(
+    ends: Callable[[Cluster, Away], None],
+) -> None:
+    disk = Disk().on_air()
+    ends(disk.cluster, Away.STORAGE_FULL)
+    disk.records[HALL] = RoomRecord(HALL, sequence=3)
+    disk.open(HALL)
+    disk.settle()
+    opened = disk.opened[-1]
+    assert isinstance(opened, RoomState)
+    assert opened.committed == 3
+    disk.submit("a", room=HALL)
+    disk.settle()
+    assert disk.outcomes == [Away.STORAGE_FULL]
+
+
+def test_a_room_whose_shard_was_never_used_is_refused_when_nothing_can_be_written() -> None:
+    disk = Disk()
+    disk.cluster.refuse(Away.STORAGE_FULL)
+    disk.open(HALL)
+    disk.settle()
+    assert disk.opened == [Away.STORAGE_FULL]
 
 
 def test_more_than_may_wait_is_answered_overloaded() -> None:
