@@ -17,7 +17,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -39,9 +39,10 @@ from router.entry import GENESIS, Entry
 from router.errors import BrokenInvariant, CorruptEntry, RouterError, StorageFault
 from router.events import Batch, Configuration, History, Recovered
 from router.filing import Filing
+from router.log_check import check_log
 from router.log_faults import storage_fault
 from router.log_reader import LogReader
-from router.log_schema import FILE_NAME, open_reader, open_writer
+from router.log_schema import FILE_NAME, PAGE_BYTES, open_reader, open_writer
 from router.replay import read_register, replay
 from router.retention import Retention, Rule
 
@@ -70,28 +71,16 @@ class LogOptions:
         commit_entries: From so many entries on it does not.
         durable: False: without fsync, for tests.
         quota_bytes: Of the files; 0: only the disk's space counts.
+        retention_bytes: The oldest entries are dropped when more than this is in use; 0: none for that.
+        shards: Over how many rooms are spread; never changes in the life of a log.
     """
 
     commit_window: float = 0.002
     commit_entries: int = 256
     durable: bool = True
     quota_bytes: int = 0
-
-
-class LogMeta(NamedTuple):
-    """What was made with the database.
-
-    Attributes:
-        birth: Of the cluster, in every stream epoch.
-        disk_id: Of this database.
-        pseudonym_key: Makes senders' pseudonyms.
-        guest_key: Signs guests' ids.
-    """
-
-    birth: str
-    disk_id: str
-    pseudonym_key: bytes
-    guest_key: bytes
+    retention_bytes: int = 0
+    shards: int = 128
 
 
 @dataclass(slots=True, frozen=True)
@@ -149,9 +138,8 @@ class Log:
         self._written = 0  # bytes of the transaction under way, about
         self._appended = self._durable = 0  # entries; the first is the driver's to count, the second the writer's
         synchronous = "FULL" if options.durable else "OFF"
-        self._connection = open_writer(path, synchronous=synchronous)
-        rows = dict(self._connection.execute("SELECT key, value FROM meta").fetchall())
-        self.meta = LogMeta(rows["birth"].decode(), rows["disk_id"].decode(), rows["pseudonym_key"], rows["guest_key"])
+        self._connection = open_writer(path, synchronous=synchronous, shards=options.shards)
+        self.meta = check_log(self._connection, path, options.shards)
         found = replay(self._connection, path)
         shards = found.recovered.shards
         committed = [entry for entry in found.recovered.unfiled if entry.lsn <= shards[entry.shard].commit]
@@ -357,9 +345,7 @@ class Log:
                 self._file(filing)
                 answers.append(Filed([entry for entries in filing for entry in entries]))
             if self._retention.busy and not batches:
-                floors = self._retention.step()
-                if floors:
-                    answers.append(Trimmed(floors))
+                answers += self._retain()
             started = time.monotonic()
             execute("COMMIT")
         except BaseException:
@@ -393,6 +379,12 @@ class Log:
             for entry in batch.entries:
                 highest[entry.shard] = entry.lsn
         self._frames.append((number, highest))
+
+    def _retain(self) -> list[Completion]:
+        changes = self._connection.total_changes
+        floors = self._retention.step()
+        self._written += (self._connection.total_changes - changes) * PAGE_BYTES
+        return [Trimmed(floors)] if floors else []
 
     def _claim(self, claim: _Cas) -> Configuration | None:
         current = self._register.get(claim.new.shard)
@@ -489,7 +481,10 @@ class Log:
         page, pages, unused = (self._pragma(name) for name in ("page_size", "page_count", "freelist_count"))
         space = os.statvfs(self.path.parent)
         free = space.f_bavail * space.f_frsize + unused * page  # retention gives pages back to the file, not the disk
-        self.full = free < (1 - FULL_SHARE) * space.f_blocks * space.f_frsize or 0 < quota < (pages - unused) * page
+        used = (pages - unused) * page
+        self.full = free < (1 - FULL_SHARE) * space.f_blocks * space.f_frsize or 0 < quota < used
+        if self.options.retention_bytes:
+            self._retention.shrink(used - self.options.retention_bytes)
 
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])

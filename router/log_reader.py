@@ -51,6 +51,13 @@ class LogReader:
         Raises:
             CorruptEntry: What is stored is not what was written.
         """
+        self._execute("BEGIN")  # between two statements, retention might drop what the second is to go on with
+        try:
+            return self._history(read)
+        finally:
+            self._execute("COMMIT")
+
+    def _history(self, read: History) -> list[Entry]:
         row = self._execute("SELECT id FROM room WHERE site=? AND channel=?", read.room).fetchone()
         if row is None:
             return []

@@ -4,10 +4,11 @@ One connection writes, one makes checkpoints; readers open the file read-only. T
 filing (router/filing.py) and are what reads use:
 
 ========  ============================================================================================
-meta      the cluster's birth id, the disk's id, keys of this node
+meta      the cluster's birth id, the disk's id, keys of this node, the number of shards
 journal   one frame per group commit; deleted when all its entries are filed
 register  the configuration of each shard (this node's own register)
-shard     how far each shard's log is filed, its chain there, promises and commits
+shard     how far each shard's log is filed, its chain there, promises and commits; its floor, up to which its
+          places are dropped, and the chain there
 room      the head of each room
 chunk     entries of one room, their canonical bytes one after the other
 place     runs of a shard's log: which entry is where, and the chain before the run
@@ -47,7 +48,15 @@ def _create(db: sqlite_utils.Database) -> None:
         {"shard": int, "version": int, "epoch": int, "primary_node": str, "primary_disk": str, "members": str},
         pk="shard",
     )
-    db.table("shard").create({"shard": int, "lsn": int, "chain": bytes, "promised": int, "commit_lsn": int}, pk="shard")
+    db.table("shard").create(
+        {
+            "shard": int, "lsn": int, "chain": bytes, "promised": int, "commit_lsn": int, "floor": int,
+            "floor_chain": bytes,
+        },
+        pk="shard",
+        defaults={"floor": 0},
+        not_null={"lsn", "chain", "promised", "commit_lsn", "floor"},
+    )  # fmt: skip
     db.table("room").create(
         {
             "id": int, "site": str, "channel": str, "shard": int, "generation": int, "sequence": int, "meta_n": int,
@@ -83,12 +92,13 @@ MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (_creat
 """Each takes the database from the version of its index to the next; none is ever changed once released."""
 
 
-def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
+def open_writer(path: Path, *, synchronous: str, shards: int) -> sqlite3.Connection:
     """Open the one connection that writes, creating or migrating the database.
 
     Args:
         path: The database file.
         synchronous: ``FULL`` or ``OFF``, see SQLite's pragma.
+        shards: Over how many the rooms of a database that is made now are spread.
 
     Raises:
         sqlite3.Error: It can't be opened.
@@ -111,6 +121,8 @@ def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
     for number in range(version, len(MIGRATIONS)):
         connection.execute("BEGIN IMMEDIATE")
         MIGRATIONS[number](sqlite_utils.Database(connection))
+        if number == 0:
+            connection.execute("INSERT INTO meta(key, value) VALUES ('shards', ?)", (b"%d" % shards,))
         connection.execute(f"PRAGMA user_version={number + 1}")
         if connection.in_transaction:
             connection.execute("COMMIT")

@@ -219,15 +219,16 @@ class Verification:
         self._erased += entry.erased
 
     def _verify_shards(self) -> None:
-        for shard, lsn, chain in self._execute("SELECT shard, lsn, chain FROM shard ORDER BY shard").fetchall():
+        rows = self._execute("SELECT shard, lsn, chain, floor, floor_chain FROM shard ORDER BY shard").fetchall()
+        for shard, lsn, chain, floor, floor_chain in rows:
             self._shards += 1
             name = f"shard {shard}: EPOCH entries"
             self._verify_stream(_Stream(name, RoomId("", ""), shard, -1 - shard, EPOCHS, 0, None))
-            self._verify_chain(shard, lsn, chain)
+            self._verify_chain(shard, lsn, chain, floor, floor_chain if floor else GENESIS)
 
-    def _verify_chain(self, shard: int, lsn: int, chain: bytes) -> None:
-        due = 1
-        reached: bytes | None = GENESIS  # None: entries are missing, so nobody can tell
+    def _verify_chain(self, shard: int, lsn: int, chain: bytes, floor: int, floor_chain: bytes) -> None:
+        due = floor + 1  # retention dropped the places before it
+        reached: bytes | None = floor_chain  # None: entries are missing, so nobody can tell
         rows = self._execute("SELECT first, last, before, entries FROM place WHERE shard=? ORDER BY first", (shard,))
         for first, last, before, entries in rows:
             if first != due:

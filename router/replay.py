@@ -139,15 +139,21 @@ def _apply(frame: Frame, tails: dict[int, Tail]) -> dict[int, int]:
 
 
 def read_register(connection: sqlite3.Connection) -> dict[int, Configuration]:
-    """The rows of this node's own register."""
+    """The rows of this node's own register.
+
+    Raises:
+        CorruptEntry: One can't be read.
+    """
     rows = connection.execute("SELECT shard, version, epoch, primary_node, primary_disk, members FROM register")
-    return {
-        shard: Configuration(
-            shard, version, epoch, MemberId(node, disk),
-            tuple(MemberId(*member) for member in msgspec.json.decode(members, type=list[tuple[str, str]])),
-        )
-        for shard, version, epoch, node, disk, members in rows
-    }  # fmt: skip
+    found = {}
+    for shard, version, epoch, node, disk, members in rows:
+        try:
+            listed = msgspec.json.decode(members, type=list[tuple[str, str]])
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise CorruptEntry(f"its register's row of shard {shard} can't be read: {error}") from error
+        of_shard = tuple(MemberId(*member) for member in listed)
+        found[shard] = Configuration(shard, version, epoch, MemberId(node, disk), of_shard)
+    return found
 
 
 def _filed_tails(connection: sqlite3.Connection) -> dict[int, Tail]:

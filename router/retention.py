@@ -1,20 +1,37 @@
-"""Retention: dropping the oldest entries of rooms, in slices between the writer's commits."""
+"""Retention: dropping the oldest entries, in slices between the writer's commits.
+
+A sweep goes over all rooms and drops what each may not keep; then keys of messages that are too old to be sent again.
+Apart from that, when the log has grown too large, the oldest chunks of all rooms are dropped until it has not. Either
+ends with the places of entries that are gone: those before the first entry of a shard that is still there, and with
+them its EPOCH entries. META entries stay, for they alone say who may do what in a room; so do the places behind them.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import msgspec
+
+from router.entry import Kind
+from router.errors import CorruptEntry
 from router.ids import RoomId
+from router.log_schema import EPOCHS, PAGE_BYTES, VISIBLE
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
 
     from router.known_keys import KnownKeys
 
 ROOMS_AT_ONCE: Final = 50
+CHUNKS_AT_ONCE: Final = 100  # at most 64 KiB each, whose pages are touched when they are given back: about 5 ms
+PLACES_AT_ONCE: Final = 16  # rows of up to 256 entries
+SHARDS_AT_ONCE: Final = 16
 KEYS_AT_ONCE: Final = 2000
+
+_decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,18 +40,18 @@ class Keep:
 
     Attributes:
         seconds: Entries older than this go; 0: age does not matter.
-        bytes: The oldest beyond so many bytes go; 0: size does not matter.
+        bytes: The oldest beyond so many bytes go, but never the newest chunk; 0: size does not matter.
     """
 
     seconds: int = 0
     bytes: int = 0
 
 
-Rule: TypeAlias = "Callable[[RoomId], Keep]"
+Rule: TypeAlias = Callable[[RoomId], Keep]
 
 
 class Retention:
-    """One sweep at a time over all rooms and keys.
+    """One sweep at a time over all rooms and keys, and the bound of the log as a whole.
 
     Args:
         connection: The writer's; a transaction is open whenever `step` is called.
@@ -44,61 +61,158 @@ class Retention:
     def __init__(self, connection: sqlite3.Connection, keys: KnownKeys) -> None:
         self._execute = connection.execute
         self._keys = keys
-        self._rule: Callable[[RoomId], Keep] | None = None
+        self._rule: Rule | None = None
         self._now_ms = self._dedupe_ms = 0
         self._room = 0
+        self._excess = 0  # bytes that the log as a whole is to lose
+        self._shards: deque[int] = deque()  # whose places are to be looked at
 
     @property
     def busy(self) -> bool:
-        """Whether a sweep is under way."""
-        return self._rule is not None
+        """Whether there is something to do."""
+        return self._rule is not None or self._excess > 0 or bool(self._shards)
 
-    def begin(self, rule: Callable[[RoomId], Keep], dedupe_seconds: int, now_ms: int) -> None:
+    def begin(self, rule: Rule, dedupe_seconds: int, now_ms: int) -> None:
         """Start a sweep, unless one is under way."""
         if self._rule is None:
             self._rule, self._now_ms, self._dedupe_ms = rule, now_ms, dedupe_seconds * 1000
             self._room = 0
 
+    def shrink(self, size: int) -> None:
+        """Give back so many bytes, of the oldest chunks of all rooms; replaces what was asked for before."""
+        self._excess = size
+
     def step(self) -> list[tuple[RoomId, int]]:
-        """Sweep a slice; gives rooms with the sequence up to which they were dropped."""
-        rule = self._rule
-        if rule is None:
-            return []
+        """Do a slice; gives rooms with the sequence up to which they were dropped.
+
+        Raises:
+            CorruptEntry: A row of places can't be read.
+        """
+        if self._excess > 0:
+            return self._drop_oldest()
+        if self._rule is not None:
+            return self._sweep(self._rule)
+        for _ in range(min(SHARDS_AT_ONCE, len(self._shards))):
+            if self._drop_places(self._shards.popleft()):
+                break
+        return []
+
+    def _sweep(self, rule: Rule) -> list[tuple[RoomId, int]]:
         rows = self._execute(
             "SELECT id, site, channel, bytes FROM room WHERE id>? ORDER BY id LIMIT ?", (self._room, ROOMS_AT_ONCE)
         ).fetchall()
         floors = []
+        left = CHUNKS_AT_ONCE
         for number, site, channel, size in rows:
-            self._room = number
+            if left <= 0:
+                break
             room = RoomId(site, channel)
-            floor = self._trim(number, rule(room), size)
+            floor, dropped, more = self._trim(number, rule(room), size, left)
+            left -= dropped
             if floor:
                 floors.append((room, floor))
+            if more:
+                break  # the next slice goes on in this room
+            self._room = number
         if not rows:
             self._keys.forget(self._now_ms - self._dedupe_ms)
             self._keys.step(KEYS_AT_ONCE)
             if not self._keys.busy:
                 self._rule = None
+                self._look_at_places()
         return floors
 
-    def _trim(self, room: int, keep: Keep, size: int) -> int:
-        """Drop a room's oldest chunks; the newest always stays. Gives the new floor, or 0."""
-        floor = 0
+    def _trim(self, room: int, keep: Keep, size: int, most: int) -> tuple[int, int, bool]:
+        """Drop a room's oldest chunks. Gives the new floor or 0, how many went, and whether more may have to."""
         if not keep.seconds and not keep.bytes:
-            return 0
+            return 0, 0, False
         cutoff = self._now_ms - keep.seconds * 1000 if keep.seconds else 0
         chunks = self._execute(
-            "SELECT id, stream, last, last_ts, length(wires) FROM chunk WHERE room=? AND stream=0 ORDER BY first"
-            " LIMIT 200",
-            (room,),
+            "SELECT id, last, last_ts, length(wires) FROM chunk WHERE room=? AND stream=? ORDER BY first LIMIT ?",
+            (room, VISIBLE, most + 1),
         ).fetchall()
-        dropped = 0
-        for number, _, last, last_ts, length in chunks[:-1]:
-            if last_ts >= cutoff and not (keep.bytes and size - dropped > keep.bytes):
+        floor = gone = dropped = 0
+        for number, last, last_ts, length in chunks[:most]:
+            newest = gone + 1 == len(chunks)
+            if last_ts >= cutoff and (newest or not 0 < keep.bytes < size - dropped):
                 break
             self._execute("DELETE FROM chunk WHERE id=?", (number,))
+            gone += 1
             dropped += length
             floor = last
         if floor:
             self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (floor, dropped, room))
-        return floor
+        return floor, gone, gone == most
+
+    def _drop_oldest(self) -> list[tuple[RoomId, int]]:
+        """Drop the oldest chunks of all rooms.
+
+        They are numbered as they were filed. That is the order of their times, but for the second or so that filing
+        may take, and for clocks that go back.
+        """
+        chunks = self._execute(
+            "SELECT id, room, last, last_ts, length(wires) FROM chunk WHERE stream=? ORDER BY id LIMIT ?",
+            (VISIBLE, CHUNKS_AT_ONCE),
+        ).fetchall()
+        floors: dict[int, int] = {}
+        for number, room, last, _, length in sorted(chunks, key=lambda chunk: (chunk[3], chunk[0])):
+            self._execute("DELETE FROM chunk WHERE id=?", (number,))
+            self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (last, length, room))
+            floors[room] = last
+            self._excess -= length + PAGE_BYTES // 2  # on average as much of its last page is empty
+            if self._excess <= 0:
+                break
+        else:
+            if len(chunks) < CHUNKS_AT_ONCE:
+                self._excess = 0  # nothing is left that could go
+        if self._excess <= 0:
+            self._look_at_places()
+        names = (self._execute("SELECT site, channel FROM room WHERE id=?", (room,)).fetchone() for room in floors)
+        return [(RoomId(*name), floor) for name, floor in zip(names, floors.values(), strict=True)]
+
+    # -- the places of entries that are gone ---------------------------------------------------------------------
+
+    def _look_at_places(self) -> None:
+        self._shards = deque(shard for (shard,) in self._execute("SELECT shard FROM shard ORDER BY shard"))
+
+    def _drop_places(self, shard: int) -> bool:
+        """Drop the first places of a shard, if they are of entries that are gone; whether they were."""
+        rows = self._execute(
+            "SELECT id, last, entries FROM place WHERE shard=? ORDER BY first LIMIT ?", (shard, PLACES_AT_ONCE)
+        ).fetchall()
+        floors: dict[int, int] = {}
+        gone: list[int] = []
+        certain = 0  # so many of them; EPOCH entries go only with messages behind them
+        end = 0
+        for number, last, entries in rows:
+            try:
+                listed = _decode_places(entries)
+            except msgspec.MsgspecError as error:
+                raise CorruptEntry(f"the places of shard {shard} up to lsn {last} can't be read: {error}") from error
+            if not all(self._is_gone(*place, floors) for place in listed):
+                break
+            gone.append(number)
+            if any(kind <= Kind.SYSTEM for _, _, kind in listed):
+                certain, end = len(gone), last
+        if not certain:
+            return False
+        for number in gone[:certain]:
+            self._execute("DELETE FROM place WHERE id=?", (number,))
+        self._execute("DELETE FROM chunk WHERE room=? AND stream=? AND first<=?", (-1 - shard, EPOCHS, end))
+        before = self._execute("SELECT before FROM place WHERE shard=? ORDER BY first LIMIT 1", (shard,)).fetchone()
+        self._execute(
+            "UPDATE shard SET floor=?, floor_chain=coalesce(?, chain) WHERE shard=?",
+            (end, before[0] if before else None, shard),
+        )
+        if certain == len(rows):
+            self._shards.appendleft(shard)
+        return True
+
+    def _is_gone(self, room: int, place: int, kind: int, floors: dict[int, int]) -> bool:
+        if kind > Kind.SYSTEM:
+            return kind == Kind.EPOCH
+        floor = floors.get(room)
+        if floor is None:
+            row = self._execute("SELECT floor FROM room WHERE id=?", (room,)).fetchone()
+            floor = floors[room] = row[0] if row else 0
+        return place <= floor

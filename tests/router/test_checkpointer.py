@@ -56,7 +56,7 @@ class Watched(Checkpointer):
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_writer(tmp_path / FILE_NAME, synchronous="OFF")) as connection:
+    with closing(open_writer(tmp_path / FILE_NAME, synchronous="OFF", shards=1)) as connection:
         connection.execute("CREATE TABLE filler(data BLOB)")
         yield connection
 

@@ -82,7 +82,7 @@ def settle(connection: sqlite3.Connection, keys: KnownKeys) -> None:
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_writer(tmp_path / FILE_NAME, synchronous="OFF")) as connection:
+    with closing(open_writer(tmp_path / FILE_NAME, synchronous="OFF", shards=1)) as connection:
         yield connection
 
 
@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.writer = open_writer(self.folder / FILE_NAME, synchronous="OFF")
+        self.writer = open_writer(self.folder / FILE_NAME, synchronous="OFF", shards=1)
         self.reader = open_reader(self.folder / FILE_NAME)
         self.keys = KnownKeys(self.writer)
         self.next = 1

@@ -265,11 +265,11 @@ def test_a_damaged_chunk_gives_a_fault_to_its_reader_and_halts_the_log(
     reopen: Callable[..., Opened], tmp_path: Path
 ) -> None:
     opened = reopen()
-    opened.file(opened.write(3))
+    opened.file(opened.write(MANY))
     opened.log.close()
-    damage(tmp_path, "UPDATE chunk SET wires=CAST(substr(wires,1,length(wires)-1)||x'00' AS BLOB) WHERE stream=0")
+    damage(tmp_path, "UPDATE chunk SET wires=CAST(substr(wires,1,length(wires)-1)||x'00' AS BLOB) WHERE id=2")
     again = reopen()
-    again.log.history(History(LOBBY, 0, 10, reverse=False, max_bytes=1 << 20), "token")
+    again.log.history(History(LOBBY, 0, MANY, reverse=False, max_bytes=1 << 20), "token")
     result = again.wait(HistoryRead).result
     assert isinstance(result, StorageFault)
     assert result.reason == "corrupt"
