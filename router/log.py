@@ -9,6 +9,7 @@ that failed is never tried again (what it covered may be gone), and nothing is a
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -58,6 +59,7 @@ FILE_AFTER_SECONDS: Final = 1.0  # age of the oldest from which filing goes on w
 REST_SECONDS: Final = 0.02  # without anything to write
 COMMIT_BYTES: Final = 16_384  # of pages that a commit writes beside what it is for
 FILING_FACTOR: Final = 2  # bytes written for each that is filed: indexes, keys, heads of rooms, and the journal's end
+CLOSE_SECONDS: Final = 30.0  # for a disk that is slow; supervisors kill after 30 to 90
 SPACE_SECONDS: Final = 1.0  # between two looks at the free space
 FULL_SHARE: Final = 0.85  # of the disk; above it the file system itself becomes slow and other programs fail
 
@@ -113,6 +115,7 @@ class _Committed:
 
 
 _STOP: Final = object()
+_logger = logging.getLogger(__name__)
 
 
 class Log:
@@ -132,6 +135,7 @@ class Log:
         self.completions: deque[Completion] = deque()
         self.full = False
         self.fault: StorageFault | None = None
+        self._closed = False
         self._space_at = 0.0
         self._writes: SimpleQueue[Any] = SimpleQueue()
         self._reads: SimpleQueue[Any] = SimpleQueue()
@@ -149,8 +153,6 @@ class Log:
         self._frames = deque(found.frames)
         self._next_frame = found.next_frame
         self._filed = found.filed
-        # The cores forget all recovered entries of a room when the first of them is filed: a shard's go together.
-        self._whole = {entry.shard for entry in uncommitted}
         self._register = read_register(self._connection)
         self._filing = Filing(self._connection)
         self._retention = Retention(self._connection, self._filing.keys)
@@ -228,20 +230,41 @@ class Log:
         wal = self.path.with_name(self.path.name + "-wal")
         return LogStatistics(_size(self.path), _size(wal), self._appended - self._durable, self._unfiled_count)
 
-    def close(self) -> None:
-        """Write what was handed over, end the threads, and close the files; may be called twice."""
-        if self._lock < 0:
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Write what was handed over, end the threads, and close the files; may be called twice.
+
+        When the disk does not answer in time, that is logged, and threads and files are left to the end of the process:
+        what was acknowledged is on disk, and the directory stays locked until then.
+
+        Args:
+            timeout: Seconds that all of it may take.
+        """
+        if self._closed:
             return
+        self._closed = True
+        deadline = time.monotonic() + timeout
         self._writes.put(_STOP)
         self._reads.put(_STOP)
         for thread in self._threads:
-            thread.join()
-        self._checkpointer.close()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        ended = self._checkpointer.close(max(0.0, deadline - time.monotonic()))
+        busy = [thread.name for thread in self._threads if thread.is_alive()]
+        if busy or not ended:
+            self._notify = _tell_nobody
+            _logger.error(
+                "%s was not closed within %g s, as the disk does not answer (%s): of %d entries nobody was told that"
+                " they are on it, %d are filed when it is opened again",
+                self.path,
+                timeout,
+                ", ".join(busy) or "checkpoint",
+                self._appended - self._durable,
+                self._unfiled_count,
+            )
+            return
         self._reader_connection.close()
         with suppress(sqlite3.Error):
             self._connection.close()
         os.close(self._lock)
-        self._lock = -1
 
     # -- the writer's thread -------------------------------------------------------------------------------------
 
@@ -433,11 +456,10 @@ class Log:
         left = most
         while unfiled and left > 0:
             shard, entries = next(iter(unfiled.items()))
-            if len(entries) > left and shard not in self._whole:
+            if len(entries) > left:
                 unfiled[shard] = entries[left:]
                 entries = entries[:left]
             else:
-                self._whole.discard(shard)
                 del unfiled[shard]
             chosen.append(entries)
             left -= len(entries)
@@ -519,6 +541,10 @@ class Log:
             self.fault = fault
             self.completions.append(Halted(fault))
             self._notify()
+
+
+def _tell_nobody() -> None:
+    """Whoever was told has gone."""
 
 
 def _size(path: Path) -> int:

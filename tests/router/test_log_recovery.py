@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from router.cluster import ClusterOptions
 from router.completions import Completion, Filed, Halted, HistoryRead, KeysFound, Persisted
 from router.entry import GENESIS, Entry, Kind, make
 from router.errors import StorageFault
-from router.events import Batch, History, Truncate, fingerprint
+from router.events import Away, Batch, History, Truncate, fingerprint
 from router.ids import RoomId, dedupe_key
 from router.log import Log, LogOptions
+from router.runtime import Page, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from router.room import RoomState
 
 ROOM = RoomId("default", "lobby")
 SHARD = 7
@@ -266,3 +271,133 @@ def test_pages_that_retention_freed_do_not_count_against_the_quota(
     log.close()
     assert (tmp_path / "log.sqlite3").stat().st_size == size
     assert not log.full
+
+
+def test_a_log_whose_disk_does_not_answer_is_left_and_stays_locked(
+    drive: Callable[[Path], Driver],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    driver = drive(tmp_path)
+    log = driver.log
+    begun, answers = threading.Event(), threading.Event()
+    transact = Log._transact
+
+    def stall(*arguments: Any) -> None:  # noqa: ANN401 - as they come
+        begun.set()
+        assert answers.wait(WAIT)
+        transact(*arguments)
+
+    monkeypatch.setattr(Log, "_transact", stall)
+    log.append(Batch(1, entries=driver.entries(3)))
+    assert begun.wait(WAIT)
+    try:
+        log.close(timeout=0)
+        assert "was not closed within 0 s" in caplog.text
+        assert "(log-writer" in caplog.text
+        assert "of 3 entries nobody was told" in caplog.text
+        with pytest.raises(StorageFault, match="in use by process"):
+            Log.open(tmp_path, LogOptions(), lambda: None)
+        log.close()  # does nothing more
+    finally:
+        driver.rang.clear()
+        answers.set()
+        for thread in log._threads:
+            thread.join(WAIT)
+        assert log._checkpointer.close(WAIT)
+        log._reader_connection.close()
+        log._connection.close()
+        os.close(log._lock)
+    assert not driver.rang.is_set()
+    assert drive(tmp_path).lsn == 3
+
+
+class Edge:
+    """Hears of what is committed."""
+
+    def __init__(self) -> None:
+        self.published: list[Entry] = []
+
+    def committed(self, entries: Sequence[Entry]) -> None:
+        self.published += entries
+
+    def persisted(self, done: Persisted) -> None:
+        pass
+
+    def halted(self, fault: StorageFault) -> None:
+        raise fault
+
+
+OTHER = RoomId("default", "other")
+RECOVERED = 6  # entries of each of two rooms
+
+
+@pytest.mark.parametrize("filed", range(2 * RECOVERED + 2))
+@pytest.mark.parametrize("overtaken", [False, True], ids=["in step", "overtaken"])
+def test_recovered_entries_of_a_room_may_be_filed_in_parts(
+    drive: Callable[[Path], Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filed: int, *, overtaken: bool
+) -> None:
+    """Wherever the parts end when the room is asked for, nothing of it is missing and nothing is there twice.
+
+    Args:
+        filed: So many entries are filed when the room is asked for, as the cores know.
+        overtaken: The disk is ahead of what the cores know.
+    """
+    monkeypatch.setattr("router.log.FILE_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("router.log.REST_SECONDS", 0.0)
+    monkeypatch.setattr("router.log.SLICE_ENTRIES", 1)
+    monkeypatch.setattr(sys.modules[__name__], "SHARD", 0)
+    first = drive(tmp_path / "a")
+    written = []
+    for number in range(RECOVERED):
+        for room in (ROOM, OTHER):
+            first.sequence = number
+            written += first.entries(1, room)
+    first.append(written)
+    told = threading.Event()
+    log = Log.open(crash(tmp_path / "a", tmp_path / "b"), LogOptions(), told.set)
+    try:
+        router = Router(log, "n", ClusterOptions(shards=1, dedupe_capacity=64), Edge())
+        assert len(log.recovered.unfiled) == 2 * RECOVERED
+        done = 0
+
+        def pump(ready: Callable[[], bool]) -> None:
+            """Hand the log's answers to the cores one by one until it is so."""
+            nonlocal done
+            while not ready():
+                told.clear()
+                if not log.completions:
+                    assert told.wait(WAIT), "the log does not answer"
+                    continue
+                answer = log.completions.popleft()
+                done += len(answer.entries) if isinstance(answer, Filed) else 0
+                router._complete(answer)
+                router.turn()
+
+        pump(lambda: done >= filed)
+        while overtaken and log._unfiled_count:
+            assert told.wait(WAIT)
+            told.clear()
+        states: list[RoomState | Away] = []
+        router.open_room(ROOM, states.append)
+        router.turn()
+        pump(lambda: bool(states))
+        state = states[0]
+        assert not isinstance(state, Away)
+
+        def read() -> list[int]:
+            pages: list[Page | Away] = []
+            router.history(state, History(ROOM, 0, 100, reverse=False, max_bytes=1 << 20), pages.append)
+            pump(lambda: bool(pages))
+            page = pages[0]
+            assert isinstance(page, Page)
+            return [entry.sequence for entry in page.entries]
+
+        assert read() == list(range(1, RECOVERED + 1))
+        pump(lambda: done == 2 * RECOVERED + 1)  # and the EPOCH entry
+        assert read() == list(range(1, RECOVERED + 1))
+        assert (state.sequence, state.committed, state.filed) == (RECOVERED, RECOVERED, RECOVERED)
+        assert router.cluster._unfiled.keys() <= set()
+    finally:
+        log.close()
