@@ -72,7 +72,7 @@ def export(
     site: Annotated[str | None, typer.Option(help="Only the rooms of this site.")] = None,
     channel: Annotated[str | None, typer.Option(help="Only the rooms of this name.")] = None,
 ) -> None:
-    """Print what clients see, a JSON object a line: room by room, in each room's order."""
+    """Print what clients wrote, a JSON object a line: room by room, in each room's order."""
     with expected_faults():
         for record in log_tools.export(_folder(config, data_dir), site=site, channel=channel):
             typer.echo(msgspec.json.encode(record))
