@@ -118,8 +118,8 @@ class Retention:
             self._keys.forget(self._now_ms - self._dedupe_ms)
             self._keys.step(KEYS_AT_ONCE)
             if not self._keys.busy:
-                self._rule = None
                 self._look_at_places()
+                self._rule = None
         return floors
 
     def _trim(self, room: int, keep: Keep, size: int, most: int) -> tuple[int, int, bool]:

@@ -96,13 +96,17 @@ class Node:
         self.settle()
 
     def settle(self) -> None:
-        """Until the writer has nothing to drop."""
-        busy = True
-        while busy:
-            claim = object()
-            self.log.cas(99, UNWANTED, claim)  # lost, so it writes nothing
-            self.wait(lambda done, claim=claim: isinstance(done, CasDone) and done.token is claim)  # type: ignore[misc]
-            busy = self.log._retention.busy
+        """Until the writer has nothing to drop, and the last of it is committed."""
+        self.reach()
+        while self.log._retention.busy:
+            self.reach()
+        self.reach()
+
+    def reach(self) -> None:
+        """Until the writer has done what it was told before."""
+        claim = object()
+        self.log.cas(99, UNWANTED, claim)  # lost, so it writes nothing
+        self.wait(lambda done: isinstance(done, CasDone) and done.token is claim)
 
     def shrink(self, bound: int) -> None:
         """Until the log is as small as it may be; it looks again and again."""
