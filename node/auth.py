@@ -1,7 +1,7 @@
 """Who a client is: connection tokens, subscription tokens, guests.
 
-Signatures are PyJWT's business; claims are decoded into typed values and checked here. One site is configured by now,
-but all is keyed by site: a connection's site is the one whose key verified its token.
+Signatures are node/jws.py's business; claims are decoded into typed values and checked here. One site is configured by
+now, but all is keyed by site: a connection's site is the one whose key verified its token.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import jwt
 import msgspec
 from msgspec import Raw, Struct
+
+from node import jws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,7 +140,6 @@ class _Claims(Struct):
 
 
 _decode_claims: Final = msgspec.json.Decoder(_Claims).decode
-_jws: Final = jwt.PyJWS(algorithms=[ALGORITHM])
 
 
 class Authenticator:
@@ -218,10 +219,10 @@ class Authenticator:
             if not site.secret:
                 continue
             try:
-                payload = _jws.decode(token, site.secret.reveal(), [ALGORITHM])
-            except jwt.InvalidSignatureError:
-                refusal = "its signature does not match our key"
-            except (jwt.PyJWTError, ValueError) as error:
+                payload = jws.verify(token, site.secret.reveal().encode())
+            except jws.BadSignature as error:
+                refusal = str(error)
+            except jws.BadToken as error:
                 raise InvalidToken(str(error)) from error
             else:
                 return site, self._check(site, payload)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 ACCEPTS_PER_TURN: Final = 128  # a reconnecting crowd must not starve who is there
 SENDS_PER_CHECKPOINT: Final = 256  # about two milliseconds, then other tasks run
 LONG_TURN: Final = 0.005  # seconds
+CROWD: Final = 8  # a turn is a crowd's if one in so many that sent something is new
 TICK_SECONDS: Final = 0.25  # grain of all time-outs of connections
 EMFILE_SECONDS: Final = 1.0  # how long nothing is accepted when there are no file descriptors left
 COHORT_SECONDS: Final = 0.5  # between two groups of clients that a drain sends away
@@ -138,6 +139,7 @@ class Hub:
         self._epoll.register(self.wake, EPOLLIN)
         self._accept_again = inf
         self._exhausted = False  # whether the last attempt to accept found no descriptor
+        self._newcomers = 0  # connections accepted or upgraded in this turn
         self._nursery: trio.Nursery | None = None
         self._now = time.monotonic()
         for fd in self._listeners:
@@ -242,8 +244,10 @@ class Hub:
             if busy > self.options.turn_warn_seconds:
                 log.warning("slow turn", seconds=round(busy, 3), connections=len(self._connections))
             rest = pace.rest(busy, ended - before)
-            if rest > GRANULARITY:
+            # A crowd that connects sends little at a time and waits for each answer: a rest would only be lost.
+            if rest > GRANULARITY and self._newcomers * CROWD <= len(arrived):
                 await trio.sleep(rest)
+            self._newcomers = 0
 
     async def _breathe(self, started: float) -> None:
         """Let other tasks run in the midst of a long turn."""
@@ -350,6 +354,7 @@ class Hub:
             sock = self._certificates.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             state = HANDSHAKE
         self.metrics.accepted += 1
+        self._newcomers += 1
         connection = Connection(self, sock, remote, state, HeadReader(self.options.header_bytes), self._codec)
         self._connections[connection.fd] = connection
         self.metrics.connections += 1
@@ -451,6 +456,7 @@ class Hub:
             return
         connection.parser = websocket.Parser(self.options.message_bytes)
         connection.state = OPEN
+        self._newcomers += 1
         connection.put(answer)
         connection.session = session = self._open_session(connection)
         self._time(connection, session.deadline)

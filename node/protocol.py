@@ -155,7 +155,9 @@ def name_of(command: Command) -> str:
     if values.count(None) == len(BODIES) - 1 and command.id:
         if command.publish is not None:
             return "publish"  # by far the most
-        return next(name for name, value in zip(BODIES, values[1:], strict=True) if value is not None)
+        for name, value in zip(BODIES, values[1:], strict=True):
+            if value is not None:
+                return name
     names = [name for name in BODIES if getattr(command, name) is not None]
     if len(names) > 1:
         raise ProtocolError(f"command {command.id} is several: {', '.join(names)}; send an object for each")
