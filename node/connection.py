@@ -16,6 +16,8 @@ from node import websocket
 from node.wheel import NOT_SCHEDULED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from node.hub import Hub
     from node.protocol import Codec
     from node.upgrade import HeadReader
@@ -136,31 +138,30 @@ class Connection:
         """Whether the socket did not take everything."""
         return self._backlog is not None
 
-    def flush(self) -> None:
-        """Hand what gathered to the socket; keep what it does not take."""
+    def flush(self) -> int:
+        """Hand what gathered to the socket, keep what it does not take; how many bytes it took."""
         out, self._out = self._out, None
         if out is None or self.state is GONE:
-            return
+            return 0
         data = out[0] if len(out) == 1 else b"".join(out)
-        metrics = self.hub.metrics
         if self._backlog is not None:
             self._backlog.append(data)
             self._owe(len(data))
-            return
+            return 0
         try:
             sent = self.sock.send(data)
         except WOULD_BLOCK:
             sent = 0
         except OSError:
             self.hub.drop(self)
-            return
-        metrics.bytes_sent += sent
+            return 0
         if sent != len(data):
             # What is kept begins at a frame's start or within one: `_sent` tells how much of its first frames is gone.
             self._backlog = [data]
             self._sent = sent
             self._watch()
             self._owe(len(data) - sent)
+        return sent
 
     def write_backlog(self) -> None:
         """The socket takes bytes again."""
@@ -208,7 +209,7 @@ class Connection:
 
     def shut(self) -> None:
         """After the close frame of a failed connection: no more from our side; the client's rest is discarded."""
-        self.flush()
+        self.hub.metrics.bytes_sent += self.flush()
         self._shutting = True
         if self.state is not GONE and self._backlog is None:
             try:
@@ -238,6 +239,17 @@ class Connection:
         self._out = None
         self.state = CLOSING
         self.hub.slow(self)
+
+
+def put_all(connections: Iterable[Connection], frames: bytes) -> None:
+    """`Connection.put` for many, without a call for each."""
+    for connection in connections:
+        out = connection._out  # noqa: SLF001 - its own module
+        if out is not None:
+            out.append(frames)
+        elif connection.state is OPEN:
+            connection._out = [frames]  # noqa: SLF001 - as above
+            connection.hub.dirty.append(connection)
 
 
 def last_start(frames: bytes, at: int) -> int:

@@ -319,8 +319,8 @@ class Hub:
             for start in range(0, len(dirty), SENDS_PER_CHECKPOINT):
                 if start:
                     await trio.lowlevel.checkpoint()
-                for connection in dirty[start : start + SENDS_PER_CHECKPOINT]:
-                    connection.flush()
+                sent = [connection.flush() for connection in dirty[start : start + SENDS_PER_CHECKPOINT]]
+                self.metrics.bytes_sent += sum(sent)
 
     # -- a connection's life -------------------------------------------------------------------------------------
 

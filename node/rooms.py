@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from edge_config.kinds import JoinLeave, Presence
+from node.connection import put_all
 from node.protocol import json_string
 from router.subscriptions import Cursor
 
@@ -91,8 +92,7 @@ class Room:
             return
         joined = frames[0] if len(frames) == 1 else b"".join(frames)
         self.frames = []
-        for connection in self.joined:
-            connection.put(joined)
+        put_all(self.joined, joined)
 
     def enter(self, connection: Connection, member: Member) -> bool:
         """Join; False if it had joined before."""
