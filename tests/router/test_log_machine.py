@@ -1,0 +1,307 @@
+"""The log as a whole against a model of it, over restarts, and over kills with a transaction on its way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from typing_extensions import override
+
+from router import checkpointer, known_keys, log_reader, retention
+from router import log as log_module
+from router.completions import CasDone, Completion, Halted, HistoryRead, KeysFound, Persisted, RoomLoaded
+from router.entry import GENESIS, SALT_BYTES, Entry, Kind, make
+from router.events import Batch, Configuration, History, Promise
+from router.ids import MemberId, RoomId, dedupe_key
+from router.log import Log, LogOptions
+from router.log_tools import export, verify
+from router.retention import Keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from router.events import RoomRecord
+
+ROOMS: Final = [RoomId("default", "a"), RoomId("default", "b"), RoomId("other", "a")]
+SHARDS: Final = [1, 1, 2]  # of these rooms
+SENDER: Final = b"s" * 12
+WAIT_SECONDS: Final = 20.0
+SECOND_MS: Final = 1000
+LONG_SECONDS: Final = 1 << 30
+UNWANTED: Final = Configuration(1, 1 << 40, 1, MemberId("", ""), ())
+
+Answer = TypeVar("Answer")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """Small slices, pages and levels, so that a few entries pass their bounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_module, "FILE_AFTER_SECONDS", 0.0)  # the machine changes it
+        patch.setattr(log_module, "REST_SECONDS", 0.0)
+        patch.setattr(log_module, "SLICE_ENTRIES", 40)
+        patch.setattr(log_module, "UNFILED_ENTRIES", 400)
+        patch.setattr(log_reader, "CHUNKS_AT_ONCE", 2)
+        patch.setattr(retention, "CHUNKS_AT_ONCE", 3)
+        patch.setattr(retention, "ROOMS_AT_ONCE", 2)
+        patch.setattr(retention, "PLACES_AT_ONCE", 2)
+        patch.setattr(known_keys, "FAN", 3)
+        patch.setattr(known_keys, "PAGE_RECORDS", 8)
+        patch.setattr(known_keys, "STEP_RECORDS", 16)
+        patch.setattr(checkpointer, "CHECKPOINT_BYTES", 200_000)
+        patch.setattr(checkpointer, "LONG_WAL_BYTES", 400_000)
+        yield
+
+
+@dataclass
+class Shard:
+    """What the model knows of a shard: its entries, and how many of them are known to be committed, or filed."""
+
+    entries: list[Entry] = field(default_factory=list)
+    durable: int = 0
+    noted: int = 0  # known on disk to be committed
+    committed: int = 0  # said to be committed, and so to be filed
+
+
+class Machine(RuleBasedStateMachine):
+    """One log, driven as the router drives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        self.lives = 0
+        self.shards = {1: Shard(), 2: Shard()}
+        self.floors = dict.fromkeys(ROOMS, 0)
+        self.clock = 0
+        self.ticket = 0
+        self.told = threading.Event()
+        self.log: Log
+
+    @override
+    def teardown(self) -> None:
+        if hasattr(self, "log"):
+            self.log.close()
+        shutil.rmtree(self.root)
+
+    # -- the log -------------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        return self.root / str(self.lives)
+
+    @initialize(prompt=st.booleans())
+    def open(self, *, prompt: bool) -> None:
+        log_module.FILE_AFTER_SECONDS = 0.0 if prompt else 1e6  # type: ignore[misc]
+        self.log = Log.open(self.folder, LogOptions(durable=False), self.told.set)
+
+    def wait(self, kind: type[Answer], wanted: Callable[[Answer], bool]) -> Answer:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            while self.log.completions:
+                done: Completion = self.log.completions.popleft()
+                assert not isinstance(done, Halted), done
+                if isinstance(done, kind) and wanted(done):
+                    return done
+            self.told.clear()
+            if not self.log.completions:
+                assert self.told.wait(deadline - time.monotonic()), "the log does not answer"
+
+    def reach(self) -> None:
+        """Until the writer has done what it was told before."""
+        claim = object()
+        self.log.cas(99, UNWANTED, claim)  # lost, so it writes nothing
+        self.wait(CasDone, lambda done: done.token is claim)
+
+    def file(self) -> None:
+        """Until all is filed that may be."""
+        log_module.FILE_AFTER_SECONDS = 0.0  # type: ignore[misc]
+        self.reach()
+        while self.log._unfiled_count:
+            self.reach()
+        self.reach()
+
+    def make(self, room: int, count: int, size: int) -> list[Entry]:
+        shard = self.shards[SHARDS[room]]
+        made = []
+        for _ in range(count):
+            self.clock += 1
+            sequence = sum(entry.room == ROOMS[room] for entry in shard.entries) + 1
+            chain = shard.entries[-1].chain if shard.entries else GENESIS
+            entry = make(
+                SHARDS[room], len(shard.entries) + 1, 1, ROOMS[room], sequence, 0, Kind.MESSAGE, SENDER,
+                f"id-{sequence}", self.clock * SECOND_MS, bytes(SALT_BYTES), b"x" * size, b"", chain,
+            )  # fmt: skip
+            shard.entries.append(entry)
+            made.append(entry)
+        return made
+
+    def visible(self, room: int) -> list[Entry]:
+        """What the tables must have of a room once all is filed that may be."""
+        shard = self.shards[SHARDS[room]]
+        floor = self.floors[ROOMS[room]]
+        return [e for e in shard.entries[: shard.committed] if e.room == ROOMS[room] and e.sequence > floor]
+
+    def append_nowait(self, room: int, count: int, size: int) -> None:
+        self.ticket += 1
+        commits = {number: shard.committed for number, shard in self.shards.items() if shard.committed}
+        number = SHARDS[room]
+        self.log.append(Batch(self.ticket, [Promise(number, 1)], [], self.make(room, count, size), commits))
+
+    def persist(self) -> None:
+        self.wait(Persisted, lambda done: done.ticket == self.ticket)
+        for shard in self.shards.values():
+            shard.durable, shard.noted = len(shard.entries), shard.committed
+
+    # -- what is done to it --------------------------------------------------------------------------------------
+
+    @rule(
+        room=st.integers(0, 2), count=st.sampled_from([1, 2, 20, 150]), size=st.sampled_from([10, 2000]),
+        share=st.sampled_from([0.0, 0.3, 1.0]),
+    )  # fmt: skip
+    def append(self, room: int, count: int, size: int, share: float) -> None:
+        self.append_nowait(room, count, size)
+        self.persist()
+        self.commit(SHARDS[room], share)
+
+    @rule(room=st.integers(0, 2), counts=st.lists(st.sampled_from([1, 1, 2, 20]), min_size=3, max_size=8))
+    def append_chunks(self, room: int, counts: list[int]) -> None:
+        """Each of these is filed before the next one, so that chunks are small and many."""
+        for count in counts:
+            self.append(room, count, 10, 1.0)
+            self.file()
+
+    def commit(self, number: int, share: float) -> None:
+        shard = self.shards[number]
+        upto = shard.committed + round((shard.durable - shard.committed) * share)
+        if upto > shard.committed:
+            self.log.committed(shard.entries[shard.committed : upto])
+            shard.committed = upto
+
+    @rule()
+    def commit_all(self) -> None:
+        for number in self.shards:
+            self.commit(number, 1.0)
+
+    @rule(prompt=st.booleans())
+    def pace(self, *, prompt: bool) -> None:
+        log_module.FILE_AFTER_SECONDS = 0.0 if prompt else 1e6  # type: ignore[misc]
+
+    @rule(seconds=st.sampled_from([1, 30, 200]), room=st.integers(0, 2))
+    def retain(self, seconds: int, room: int) -> None:
+        self.file()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("router.log.time.time", lambda: self.clock)
+            self.log.retain(lambda of: Keep(seconds) if of == ROOMS[room] else Keep(), LONG_SECONDS)
+        self.reach()
+        while self.log._retention.busy:
+            self.reach()
+        before = self.visible(room)
+        floor = self.record(room).floor
+        assert floor >= self.floors[ROOMS[room]]
+        self.floors[ROOMS[room]] = floor
+        gone = [entry for entry in before if entry.sequence <= floor]
+        assert all(entry.ts < (self.clock - seconds) * SECOND_MS for entry in gone)
+        kept = self.visible(room)
+        limit = (self.clock - seconds) * SECOND_MS
+        assert sum(entry.ts < limit for entry in kept) < 128  # a chunk goes as a whole
+
+    @rule()
+    def restart(self) -> None:
+        self.log.close()
+        self.reopen(0)
+
+    @rule(room=st.integers(0, 2), count=st.sampled_from([0, 1, 200]))
+    def kill(self, room: int, count: int) -> None:
+        """Take the files as they are while a batch is written and filing goes on."""
+        if count:
+            self.append_nowait(room, count, 100)
+        with self.log._checkpointer._one:
+            shutil.copytree(self.folder, self.root / str(self.lives + 1))
+        self.log.close()
+        self.lives += 1
+        self.reopen(SHARDS[room] if count else 0)
+
+    def reopen(self, in_flight: int) -> None:
+        """Open it again; entries of shard `in_flight` that nobody was told of may be there."""
+        self.log = Log.open(self.folder, LogOptions(durable=False), self.told.set)
+        recovered = self.log.recovered
+        for number, shard in self.shards.items():
+            if not shard.durable and number not in recovered.shards:
+                shard.entries.clear()
+                continue
+            tail = recovered.shards[number]
+            assert shard.durable <= tail.lsn <= len(shard.entries)
+            assert number == in_flight or tail.lsn == shard.durable
+            del shard.entries[tail.lsn :]
+            assert tail.chain == (shard.entries[-1].chain if shard.entries else GENESIS)
+            assert shard.noted <= tail.commit <= shard.committed
+            shard.durable, shard.noted, shard.committed = tail.lsn, tail.commit, tail.commit
+            found = [entry.wire for entry in recovered.unfiled if entry.shard == number]
+            assert found == [entry.wire for entry in shard.entries[tail.commit :]]
+            shard.entries[tail.commit :] = [entry for entry in recovered.unfiled if entry.shard == number]
+
+    # -- what must hold ------------------------------------------------------------------------------------------
+
+    def record(self, room: int) -> RoomRecord:
+        self.log.load_room(ROOMS[room])
+        return self.wait(RoomLoaded, lambda done: done.record.room == ROOMS[room]).record
+
+    def read(self, room: int, since: int | None, limit: int, *, reverse: bool) -> list[bytes]:
+        token = object()
+        self.log.history(History(ROOMS[room], since, limit, reverse=reverse, max_bytes=1 << 30), token)
+        result = self.wait(HistoryRead, lambda done: done.token is token).result
+        assert isinstance(result, list)
+        return [entry.wire for entry in result]
+
+    @rule(room=st.integers(0, 2), since=st.none() | st.integers(0, 400), limit=st.sampled_from([1, 7, 100, 10_000]))
+    def history(self, room: int, since: int | None, limit: int) -> None:
+        self.file()
+        entries = self.visible(room)
+        on = [entry.wire for entry in entries if since is None or entry.sequence > since]
+        assert self.read(room, since, limit, reverse=False) == on[:limit]
+        back = [entry.wire for entry in reversed(entries) if since is None or entry.sequence < since]
+        assert self.read(room, since, limit, reverse=True) == back[:limit]
+
+    @rule(room=st.integers(0, 2))
+    def find(self, room: int) -> None:
+        self.file()
+        shard = self.shards[SHARDS[room]]
+        filed = [e.sequence for e in shard.entries[: shard.committed] if e.room == ROOMS[room]]
+        keys = [dedupe_key(ROOMS[room], SENDER, f"id-{sequence}") for sequence in range(1, len(filed) + 3)]
+        token = object()
+        self.log.find_keys(keys, token)
+        known = self.wait(KeysFound, lambda done: done.token is token).known
+        assert [key.sequence for key in known] == filed
+        assert self.record(room).sequence == len(filed)
+
+    @rule()
+    def verify(self) -> None:
+        self.reach()
+        assert verify(self.folder).findings == ()
+        for room in range(3):
+            site, channel = ROOMS[room]
+            shard = self.shards[SHARDS[room]]
+            there = [
+                e.sequence for e in shard.entries if e.room == ROOMS[room] and e.sequence > self.floors[ROOMS[room]]
+            ]
+            assert [row["sequence"] for row in export(self.folder, site=site, channel=channel)] == there
+
+    @invariant()
+    def works(self) -> None:
+        if hasattr(self, "log"):
+            assert self.log.fault is None
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
