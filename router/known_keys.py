@@ -34,8 +34,8 @@ RECORD_BYTES: Final = 32
 PAGE_RECORDS: Final = 80  # on average, at most; with what chance adds to some, a row still fits a page of the database
 MOST_BITS: Final = 20
 MOST_RECORDS: Final = 1 << 25  # of a run; larger ones are not merged any further
-STEP_RECORDS: Final = 1024  # the least that a step moves
-DROP_PAGES: Final = 8  # pages that are dropped at the price of a record
+STEP_RECORDS: Final = 1024  # the least that a step moves, and about the most that it moves at once
+PAGE_PRICE: Final = 4  # of dropping a page, in records moved
 
 LIVE, WRITING, DROPPED = 0, 1, 2
 
@@ -58,9 +58,12 @@ class _Run:
     newest: int
 
     def pages(self, prefix: int, bits: int) -> tuple[int, int]:
-        """The first page of those whose keys begin with `prefix` of so many bits, and the one behind the last."""
-        shift = self.bits - bits
-        return (self.id << MOST_BITS) + (prefix << shift), (self.id << MOST_BITS) + (prefix + 1 << shift)
+        """The first page with keys that begin with `prefix` of so many bits, and the one behind the last."""
+        shift, base = self.bits - bits, self.id << MOST_BITS
+        if shift < 0:
+            page = base + (prefix >> -shift)
+            return page, page + 1
+        return base + (prefix << shift), base + (prefix + 1 << shift)
 
 
 class _Merge:
@@ -68,7 +71,8 @@ class _Merge:
 
     def __init__(self, sources: list[_Run], target: _Run) -> None:
         self.sources, self.target = sources, target
-        self.bits = min(run.bits for run in sources)  # a step takes the keys of one prefix of so many bits
+        parts = -(-target.count // STEP_RECORDS)
+        self.bits = min(target.bits, (parts - 1).bit_length())  # a step takes the keys of one prefix of so many bits
         self.next = 0
 
 
@@ -180,7 +184,8 @@ class KnownKeys:
                 "SELECT records FROM known WHERE id>=? AND id<? ORDER BY id", run.pages(merge.next, merge.bits)
             )
             for (page,) in pages.fetchall():
-                records += [page[at : at + RECORD_BYTES] for at in range(0, len(page), RECORD_BYTES)]
+                of_page = [page[at : at + RECORD_BYTES] for at in range(0, len(page), RECORD_BYTES)]
+                records += of_page if run.bits >= merge.bits else _beginning(of_page, merge.next, merge.bits)
         records.sort()
         self._write(merge.target, records, merge.next, merge.bits)
         merge.next += 1
@@ -201,17 +206,25 @@ class KnownKeys:
     def _drop_pages(self, budget: int) -> int:
         run = self._dropped[0]
         first, behind = run.pages(0, 0)
+        most = max(1, budget // PAGE_PRICE)
         dropped = self._execute(
-            "DELETE FROM known WHERE id IN (SELECT id FROM known WHERE id>=? AND id<? LIMIT ?)",
-            (first, behind, budget * DROP_PAGES),
+            "DELETE FROM known WHERE id IN (SELECT id FROM known WHERE id>=? AND id<? LIMIT ?)", (first, behind, most)
         ).rowcount
-        if dropped < budget * DROP_PAGES:
+        if dropped < most:
             self._execute("DELETE FROM run WHERE id=?", (run.id,))
             del self._dropped[0]
-        return dropped // DROP_PAGES + 1
+        return dropped * PAGE_PRICE + 1
 
     def _set_state(self, run: _Run, state: int) -> None:
         self._execute("UPDATE run SET state=? WHERE id=?", (state, run.id))
+
+
+def _beginning(records: list[bytes], prefix: int, bits: int) -> list[bytes]:
+    """Those of the sorted records whose keys begin with `prefix` of so many bits."""
+    shift = 32 - bits
+    start = bisect_left(records, (prefix << shift).to_bytes(4))
+    end = bisect_left(records, (prefix + 1 << shift).to_bytes(4)) if prefix + 1 < 1 << bits else len(records)
+    return records[start:end]
 
 
 def find_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[KnownKey]:

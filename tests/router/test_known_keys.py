@@ -46,7 +46,7 @@ def small() -> Iterator[None]:
         patch.setattr(known_keys, "FAN", SMALL_FAN)
         patch.setattr(known_keys, "PAGE_RECORDS", 4)
         patch.setattr(known_keys, "STEP_RECORDS", 1)
-        patch.setattr(known_keys, "DROP_PAGES", 1)
+        patch.setattr(known_keys, "PAGE_PRICE", 1)
         yield
 
 
@@ -274,11 +274,30 @@ def test_a_page_of_the_keys_of_a_large_run_fits_a_page_of_the_database(
     assert find_keys(writer, [key_of(number) for number in asked]) == [known_of(number) for number in asked]
 
 
+def test_runs_of_very_different_sizes_are_merged_in_small_parts(
+    writer: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_keys, "STEP_RECORDS", 32)
+    keys = KnownKeys(writer)
+    with transaction(writer):
+        keys.add([record_of(0)], 1)
+        keys.add([record_of(number) for number in range(1, 3)], 1)
+        keys.add([record_of(number) for number in range(3, 2000)], 1)
+    moved = 0
+    while keys.busy:
+        with transaction(writer):
+            keys.step(1)
+        before, moved = moved, writer.execute("SELECT total(length(records)) FROM known").fetchone()[0]
+        assert moved - before <= 4 * 32 * RECORD_BYTES or not before
+    numbers = list(range(2000))
+    assert find_keys(writer, [key_of(number) for number in numbers]) == [known_of(number) for number in numbers]
+
+
 def test_merging_as_filing_does_keeps_the_number_of_runs_logarithmic(
     writer: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known_keys, "FAN", 8)
-    monkeypatch.setattr(known_keys, "DROP_PAGES", 8)
+    monkeypatch.setattr(known_keys, "STEP_RECORDS", 32)
     keys = KnownKeys(writer)
     most = 0
     with transaction(writer):
