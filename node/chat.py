@@ -80,8 +80,10 @@ class ChatFormat:
             CommandError: 107; names the field, what is wrong with it, and the mend.
         """
         limits = self._limits
-        _bound("id", message.id, limits.message_id_bytes)
-        _bound("content", message.content, limits.content_bytes)
+        if len(message.id) * _WIDEST > limits.message_id_bytes:
+            _bound("id", message.id, limits.message_id_bytes)
+        if len(message.content) * _WIDEST > limits.content_bytes:
+            _bound("content", message.content, limits.content_bytes)
         if message.type is UNSET:
             message.type = "text"
         if not message.id:
@@ -90,7 +92,8 @@ class ChatFormat:
             raise _bad(f"content is empty, which a message of type {message.type} can't be")
         if message.reply_to is not UNSET and not 1 <= message.reply_to <= head:
             raise _bad(f"replyTo is {message.reply_to}, but the room's messages are 1 to {head}")
-        self._bound_extras(message)
+        if message.mentions is not UNSET or message.attachments is not UNSET or message.meta is not UNSET:
+            self._bound_extras(message)
         data = _encode(message)
         if len(data) > limits.body_bytes:
             raise _bad(f"the message is {len(data)} bytes long, at most {limits.body_bytes} are taken")
@@ -169,7 +172,7 @@ def _bad(detail: str) -> CommandError:
 
 
 def _bound(name: str, text: str, most: int) -> None:
-    if len(text) * _WIDEST > most and (size := len(text.encode())) > most:
+    if (size := len(text.encode())) > most:
         raise _bad(f"{name} is {size} bytes long, at most {most} are taken")
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 ACCEPTS_PER_TURN: Final = 128  # a reconnecting crowd must not starve who is there
 SENDS_PER_CHECKPOINT: Final = 256  # about two milliseconds, then other tasks run
+BYTES_PER_TURN: Final = 8 << 20  # read before they are handled
 LONG_TURN: Final = 0.005  # seconds
 CROWD: Final = 8  # a turn is a crowd's if one in so many that sent something is new
 TICK_SECONDS: Final = 0.25  # grain of all time-outs of connections
@@ -269,6 +270,7 @@ class Hub:
         """Read all that is ready; what came is handled later, as a step for many is cheaper than many steps."""
         connections = self._connections
         arrived: list[tuple[Connection, bytes]] = []
+        size = 0
         for fd, event in self._epoll.poll(0, self.options.events_per_turn):
             connection = connections.get(fd)
             if connection is None:
@@ -281,12 +283,15 @@ class Hub:
                     connection.write_backlog()
                 if event & ~EPOLLOUT and (data := connection.read()):
                     arrived.append((connection, data))
+                    size += len(data)
+                    if size > BYTES_PER_TURN:  # what is not read yet is reported again in the next turn
+                        break
             except Exception as error:  # noqa: BLE001 - the boundary: it ends this connection, not the node
                 self._fail(connection, error)
+        self.metrics.bytes_received += size
         return arrived
 
     def _take_all(self, arrived: list[tuple[Connection, bytes]]) -> None:
-        self.metrics.bytes_received += sum([len(data) for _, data in arrived])
         for connection, data in arrived:
             try:
                 if connection.state is not GONE:
@@ -514,7 +519,10 @@ class Hub:
     def _end_session(self, connection: Connection) -> None:
         session, connection.session = connection.session, None
         if session is not None:
-            session.closed()
+            try:
+                session.closed()
+            except Exception as error:  # noqa: BLE001 - the boundary, as above
+                log.fault("session not closed", error, client=connection.remote)
 
     def _forget(self, connection: Connection, *, leave: bool = True) -> None:
         if self._connections.pop(connection.fd, None) is not None:

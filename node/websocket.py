@@ -46,7 +46,7 @@ _CONTINUATION: Final = 0x0
 _MASKED: Final = 0x80
 _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
-_SHORTEST_TEXT: Final = 8  # bytes of input from which all lengths of a head can be read at once
+_SHORTEST_TEXT: Final = 8  # bytes of input from which a head with a length of 7 or 16 bits can be read at once
 _MASK_BYTES: Final = 4
 
 _CODE_BYTES: Final = 2
@@ -179,7 +179,9 @@ class Parser:
         if size < _SHORTEST_TEXT or data[0] != _WHOLE_TEXT:
             return None
         length, start = data[1] - _MASKED, 6
-        if length == _LENGTH_16:
+        if length >= _LENGTH_16:
+            if length == _LENGTH_64:
+                return None
             length, start = data[2] << 8 | data[3], 8
             if length < _LENGTH_16:
                 return None

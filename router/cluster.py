@@ -160,7 +160,8 @@ class Cluster:
         }
         self._filter: KeyFilter | None = None
         self._filed_early: list[int] = []  # numbers of keys filed while the filter was not there yet
-        self._recent: dict[bytes, Entry] = {}  # keys that the disk's table may not have yet
+        # Keys that the disk's table may not have yet; once there is a filter, all of them are in it.
+        self._recent: dict[bytes, Entry] = {}
         self._repeats: dict[bytes, list[Submit]] = {}  # duplicates of entries that aren't committed yet
         self._waiting: dict[RoomId, _Waiting] = {}
         self._waiting_count = 0
@@ -273,6 +274,8 @@ class Cluster:
             elif (repeated := self._recent.get(key)) is not None:
                 self._repeat(submit, repeated, key)
             else:
+                if self._filter is not None:  # it may have been asked for before there was a filter
+                    self._filter.add(key_number(key))
                 self._append(state, submit, key)
             self._resume(room)
 
@@ -332,6 +335,7 @@ class Cluster:
         for submits in self._repeats.values():
             outcomes.extend((submit.done, why) for submit in submits)
         self._waiting.clear()
+        self._loading.clear()  # a read that failed is never answered
         self._repeats.clear()
         self._waiting_count = 0
 
@@ -426,7 +430,10 @@ class Cluster:
                 # What the filter has never seen is in no other place either.
                 if known is not None and len(submit.cmid) <= MAX_CMID and known.add_new(key_number(key)):
                     accepted.append((state, submit, key))
-                elif not self._answer_known(submit, key):
+                    continue
+                self._append_all(accepted)  # it may be a repetition of one of these
+                accepted = []
+                if not self._answer_known(submit, key):
                     self._ask(state, submit, key)
         self._append_all(accepted)
 
@@ -525,9 +532,9 @@ class Cluster:
         self._prepare(room)
 
     def _readable(self, room: RoomId) -> bool:
-        """Whether the room can be opened without writing anything."""
+        """Whether the room can be opened although nothing can be written: its shard serves, and the disk can be read."""
         shard = self._shards.get(shard_of(room, self.options.shards))
-        return shard is not None and shard.phase is Phase.SERVING
+        return self._away is not Away.STORAGE_FAULT and shard is not None and shard.phase is Phase.SERVING
 
     def _prepare(self, room: RoomId) -> None:
         shard_id = shard_of(room, self.options.shards)

@@ -159,7 +159,7 @@ class Log:
         self._unfiled: dict[int, list[Entry]] = {}
         self._unfiled_count = 0
         self._unfiled_since = 0.0
-        self._filing_due = 0
+        self._filing_due = 0.0
         self._file_recovered(committed)
         self._reader_connection = open_reader(path)
         self._reader = LogReader(self._reader_connection)
@@ -441,12 +441,12 @@ class Log:
         goes would take turns with doing nothing, and whoever's message comes while it goes would wait longer.
         """
         if committed:
-            self._filing_due += committed * self._unfiled_count // UNFILED_ENTRIES
+            self._filing_due += committed * self._unfiled_count / UNFILED_ENTRIES
             if self._filing_due < SLICE_ENTRIES:
                 return []
         elif time.monotonic() < self._unfiled_since + FILE_AFTER_SECONDS:
             return []
-        most, self._filing_due = max(SLICE_ENTRIES, self._filing_due), 0
+        most, self._filing_due = max(SLICE_ENTRIES, int(self._filing_due)), 0.0
         return self._next_slice(most)
 
     def _next_slice(self, most: int) -> list[list[Entry]]:
@@ -456,11 +456,10 @@ class Log:
         left = most
         while unfiled and left > 0:
             shard, entries = next(iter(unfiled.items()))
+            del unfiled[shard]
             if len(entries) > left:
-                unfiled[shard] = entries[left:]
+                unfiled[shard] = entries[left:]  # behind the others: a busy shard must not keep them from their turn
                 entries = entries[:left]
-            else:
-                del unfiled[shard]
             chosen.append(entries)
             left -= len(entries)
         self._unfiled_count -= most - left
