@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from node.codes import DisconnectCode
 from node.connection import Connection
 from node.logs import events
 from node.publication import encode_publication
@@ -200,7 +201,10 @@ class Gateway:
             if origin is not None:
                 if isinstance(origin, Submitted):
                     waited[origin.deadline] = waited.get(origin.deadline, 0) + 1
-                origin(entry)
+                try:
+                    origin(entry)
+                except Exception as error:  # noqa: BLE001 - the boundary: it ends this client, not the node
+                    self.failed(origin, error)
                 entry.origin = None
                 self._metrics.acknowledged += 1
         for deadline, count in waited.items():  # few: all that are read in a turn have the same
@@ -218,6 +222,13 @@ class Gateway:
         self._condition.log = LogState.HALTED
         self._condition.log_reason = str(fault)
         log.error("log halted", reason=fault.reason, message=str(fault))
+
+    def failed(self, told: Callable[..., None], error: Exception) -> None:
+        """Who was told an outcome could not take it: its connection ends, if it is known."""
+        session = told.session if isinstance(told, Submitted) else None
+        log.fault("answer failed", error, client="unknown" if session is None else session.client)
+        if session is not None:
+            session.disconnect(DisconnectCode.SERVER_ERROR)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

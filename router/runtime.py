@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from router.cluster import Claim, Cluster, ClusterOptions, Opened
 from router.completions import (
@@ -49,6 +49,9 @@ class Edge(Protocol):
 
     def halted(self, fault: StorageFault) -> None:
         """The log has halted; every submit is refused from now on."""
+
+    def failed(self, told: Callable[..., None], error: Exception) -> None:
+        """Who was told an outcome could not take it; nobody else is to suffer for it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -131,9 +134,9 @@ class Router:
             if effects.find:
                 log.find_keys(effects.find, effects.find)
             for done, outcome in effects.outcomes:
-                done(outcome)
+                self._tell(done, outcome)
             for opened, state in effects.opened:
-                opened(state)
+                self._tell(opened, state)
             if effects.committed:
                 self._edge.committed(effects.committed)
                 log.committed(effects.committed)
@@ -160,7 +163,7 @@ class Router:
             case Filed():
                 self.cluster.filed(done.entries)
             case HistoryRead():
-                done.token(done.result)
+                self._tell(done.token, done.result)
             case RoomLoaded():
                 self.cluster.loaded(done.record, self._now_ms)
             case KeysFound():
@@ -175,6 +178,12 @@ class Router:
                 self._halt(done.fault)
             case _:
                 raise TypeError(f"the log answered with {done!r}")
+
+    def _tell(self, told: Callable[[Any], None], answer: object) -> None:
+        try:
+            told(answer)
+        except Exception as error:  # noqa: BLE001 - the boundary: it is one client's
+            self._edge.failed(told, error)
 
     def _claimed(self, claim: Claim, current: Configuration | None) -> None:
         self.cluster.claimed(claim.new.shard, current, self._now_ms)

@@ -328,6 +328,9 @@ class Edge:
     def halted(self, fault: StorageFault) -> None:
         raise fault
 
+    def failed(self, told: Callable[..., None], error: Exception) -> None:  # noqa: ARG002 - as the router calls it
+        raise error
+
 
 OTHER = RoomId("default", "other")
 RECOVERED = 6  # entries of each of two rooms

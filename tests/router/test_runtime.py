@@ -37,6 +37,7 @@ class Node:
         self._told = threading.Event()
         self.published: list[Entry] = []
         self.faults: list[StorageFault] = []
+        self.failures: list[tuple[Callable[..., None], Exception]] = []
         self.log = Log.open(folder, LogOptions(), self._told.set)
         self.router = Router(self.log, "n1", options, self)
 
@@ -51,6 +52,9 @@ class Node:
 
     def halted(self, fault: StorageFault) -> None:
         self.faults.append(fault)
+
+    def failed(self, told: Callable[..., None], error: Exception) -> None:
+        self.failures.append((told, error))
 
     def wait(self, ready: Callable[[], object]) -> None:
         """Drive the router until something is so."""
@@ -251,3 +255,22 @@ def test_a_node_that_leaves_takes_no_more_and_answers_what_it_took(reopen: Calla
     assert node.send("b") is Away.CLOSING
     node.wait(lambda: len(outcomes) == 1)
     assert isinstance(outcomes[0], Entry)
+
+
+def test_who_can_not_take_an_answer_harms_nobody_else(reopen: Callable[..., Node]) -> None:
+    node = reopen()
+    node.fill(1)
+    trouble = RuntimeError("in a client's code")
+
+    def fail(_: object) -> None:
+        raise trouble
+
+    sender = node.router.sender("default", "u1")
+    outcomes: list[Outcome] = []
+    for done in (fail, outcomes.append, fail, outcomes.append):  # repetitions of what fill has sent
+        node.router.submit(Submit(LOBBY, Kind.MESSAGE, sender, "id-1", b"{}", b'"u1"', done))
+    node.router.open_room(RoomId("default", "elsewhere"), fail)
+    node.wait(lambda: len(outcomes) == 2 and len(node.failures) == 3)
+    assert outcomes == [Duplicate(1), Duplicate(1)]
+    assert node.failures == [(fail, trouble)] * 3
+    assert isinstance(node.send("id-2"), Entry)
