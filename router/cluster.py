@@ -532,7 +532,7 @@ class Cluster:
         self._prepare(room)
 
     def _readable(self, room: RoomId) -> bool:
-        """Whether the room can be opened although nothing can be written: its shard serves, and the disk can be read."""
+        """Whether the room can be opened when nothing can be written: its shard serves, and the disk can be read."""
         shard = self._shards.get(shard_of(room, self.options.shards))
         return self._away is not Away.STORAGE_FAULT and shard is not None and shard.phase is Phase.SERVING
 
