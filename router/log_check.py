@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.entry import HASH_BYTES, decode, split
 from router.errors import CorruptEntry, StorageFault
+from router.log_schema import PAGE_BYTES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 TABLES: Final = ("meta", "journal", "register", "shard", "room", "chunk", "place", "run", "known")
 INDEXES: Final = {"room": "site, channel", "chunk": "room, stream, first", "place": "shard, first"}
 KEY_BYTES: Final = 32  # of the secrets in meta
+FRAME_BYTES: Final = PAGE_BYTES + 24  # of a page in the write-ahead file, https://sqlite.org/fileformat2.html#walformat
 
 
 class LogMeta(NamedTuple):
@@ -48,6 +50,7 @@ def check_log(connection: sqlite3.Connection, path: Path, shards: int) -> LogMet
         StorageFault: It was made for another number of shards.
         sqlite3.Error: It can't be read.
     """
+    _check_size(connection, path)
     _check_schema(connection)
     rows = dict(connection.execute("SELECT key, value FROM meta").fetchall())
     _check_shards(rows, path, shards)
@@ -72,6 +75,16 @@ def _read_meta(rows: dict[str, bytes]) -> LogMeta:
     if not (birth.isalnum() and disk.isalnum()):
         raise CorruptEntry("a name in its table meta is not what was written")
     return LogMeta(birth.decode(), disk.decode(), pseudonym_key, guest_key)
+
+
+def _check_size(connection: sqlite3.Connection, path: Path) -> None:
+    """All pages are in the file, but for those that may still be in the write-ahead file."""
+    pages = int(connection.execute("PRAGMA page_count").fetchone()[0])
+    size = path.stat().st_size
+    ahead = path.with_name(f"{path.name}-wal")
+    frames = ahead.stat().st_size // FRAME_BYTES if ahead.exists() else 0
+    if pages - size // PAGE_BYTES > frames:
+        raise CorruptEntry(f"it is {size} bytes long and has {pages} pages of {PAGE_BYTES} bytes")
 
 
 def _check_schema(connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -122,6 +123,25 @@ def test_a_file_that_was_cut_off_is_refused(folder: Path) -> None:
     with pytest.raises(StorageFault, match=r"is damaged: .*chat-node log verify") as found:
         reopen(folder)
     assert found.value.reason == "corrupt"
+
+
+def test_a_file_that_was_cut_off_beside_its_write_ahead_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("UPDATE register SET version=2")
+        copy.mkdir()
+        for name in (FILE_NAME, f"{FILE_NAME}-wal"):
+            shutil.copy(folder / name, copy / name)
+    path = copy / FILE_NAME
+    frames = (copy / f"{FILE_NAME}-wal").stat().st_size // PAGE_BYTES
+    assert frames > 0
+    whole = path.read_bytes()
+    path.write_bytes(whole[: -PAGE_BYTES * (frames + 1)])
+    with pytest.raises(StorageFault, match=rf"is damaged: it is {path.stat().st_size} bytes long and has .* pages"):
+        reopen(copy)
+    path.write_bytes(whole)
+    reopen(copy)
 
 
 @pytest.mark.parametrize("table", ["meta", "shard", "register", "room", "chunk", "place", "run", "known"])
