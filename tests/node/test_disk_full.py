@@ -22,6 +22,7 @@ DISK_BYTES: Final = 16 << 20
 FULL_SHARE: Final = 0.9  # of the disk; the log takes nothing from 0.85 on
 CHUNK_BYTES: Final = 4096
 TEMPORARY: Final = 100
+MANY: Final = 600
 WHOLE_PAGE: Final = "x" * 4096  # a message that does not fit into what the log's files have left
 
 FAILING_DISK: Final = """
@@ -143,6 +144,28 @@ def test_a_disk_without_any_room_halts_the_log_until_a_restart_with_room(tmp_pat
         with connected(node.url, "ann") as again:
             assert "publish" in again.publish("room", f"m{6 + taken}", WHOLE_PAGE)
             assert again.history("room") == [*kept, (6 + taken, f"m{6 + taken}")]
+
+
+@pytest.mark.slow
+def test_a_log_that_passes_its_bound_forgets_its_oldest_messages(tmp_path: Path) -> None:
+    bound = 2 << 20
+    node = NodeProcess(tmp_path, environment={"CHAT_NODE_LOG__RETENTION_BYTES": str(bound)})
+    with node, connected(node.url, "ann") as client:
+        for number in range(1, MANY + 1):
+            assert "publish" in client.publish("room", f"m{number}", WHOLE_PAGE * 2)
+        assert MANY * 2 * len(WHOLE_PAGE) > 2 * bound
+
+        def shrunk() -> list[tuple[int, str]] | None:
+            history = client.history("room")  # it comes in pages, between which more may be forgotten
+            whole = [(number, f"m{number}") for number in range(history[0][0], MANY + 1)]
+            return history if history == whole and len(history) * 2 * len(WHOLE_PAGE) < bound else None
+
+        kept = wait_for("the oldest messages are forgotten, and only they", shrunk)
+        node.restart()
+        with connected(node.url, "bob") as other:
+            assert other.history("room")[-len(kept) // 2 :] == kept[-len(kept) // 2 :]
+            assert other.publish("room", "more")["publish"] is not None
+            assert other.history("room")[-1] == (MANY + 1, "more")
 
 
 @pytest.fixture(scope="session")
