@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.lowlevel
+from typing_extensions import override
 from websockets.frames import Frame, Opcode
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, Request, TextMessage
 
+from node import hub as hub_module
 from node.admission import Admission
 from node.echo import EchoSession, Idle, serve
 from node.hub import Hub, HubOptions
@@ -22,9 +24,11 @@ from node.protocol import JsonCodec
 from node.upgrade import OriginRules
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from wsproto.events import Event
+
+    from node.connection import Connection
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -34,13 +38,14 @@ UPGRADE = (
 
 @asynccontextmanager
 async def hub_with(
-    options: HubOptions | None = None, *, most: int = 100, per_address: int = 0
-) -> AsyncIterator[tuple[Hub, int]]:
+    options: HubOptions | None = None, *, most: int = 100, per_address: int = 0,
+    open_session: Callable[[Connection], EchoSession] = EchoSession,
+) -> AsyncIterator[tuple[Hub, int]]:  # fmt: skip
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     listeners = open_listeners("127.0.0.1", 0, 128, "port")
     hub = Hub(
         listeners, options or HubOptions(websocket_path="/"), metrics=Metrics(), admission=Admission(most, per_address),
-        origins=OriginRules([]), codec=JsonCodec(1), open_session=EchoSession, work=Idle(wake), wake=wake,
+        origins=OriginRules([]), codec=JsonCodec(1), open_session=open_session, work=Idle(wake), wake=wake,
     )  # fmt: skip
     port = listeners[0].getsockname()[1]
     try:
@@ -205,3 +210,55 @@ async def test_a_drain_sends_everybody_away_with_3001_and_accepts_nobody() -> No
         assert [int.from_bytes(end[2:4], "big") for end in ends] == [3001] * 5
         with pytest.raises(OSError, match=r"refused|connect"):
             await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def test_what_is_more_than_a_turn_reads_arrives_in_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients, size, bound = 12, 1000, 2500
+    monkeypatch.setattr(hub_module, "BYTES_PER_TURN", bound)
+    turns: list[int] = []
+    take_all = Hub._take_all
+
+    def take_and_note(self: Hub, arrived: list[tuple[Connection, bytes]]) -> None:
+        turns.append(sum(len(data) for _, data in arrived))
+        take_all(self, arrived)
+
+    monkeypatch.setattr(Hub, "_take_all", take_and_note)
+    async with hub_with() as (hub, port):
+        streams = [await upgraded(port) for _ in range(clients)]
+        before = hub.metrics.bytes_received
+        turns.clear()
+        payloads = [bytes([n]) * size for n in range(clients)]
+        frames = [masked(Opcode.BINARY, payload) for payload in payloads]
+        for stream, frame in zip(streams, frames, strict=True):  # all is there before the hub turns
+            assert os.write(stream.socket.fileno(), frame) == len(frame)
+        for stream, payload in zip(streams, payloads, strict=True):
+            echo = b""
+            while len(echo) < 4 + size:
+                echo += await stream.receive_some(4096)
+            assert echo == b"\x82\x7e" + size.to_bytes(2, "big") + payload
+            await stream.aclose()
+        assert hub.metrics.bytes_received - before == sum(map(len, frames))
+        assert bound < max(turns) <= bound + len(frames[0])
+
+
+class Unclosable(EchoSession):
+    """A session with a fault that shows when its connection has gone."""
+
+    @override
+    def closed(self) -> None:
+        raise RuntimeError("not closed")
+
+
+async def test_a_session_that_fails_when_it_is_closed_ends_alone() -> None:
+    async with hub_with(open_session=Unclosable) as (hub, port):
+        gone, dropped, good = [await upgraded(port) for _ in range(3)]
+        await gone.aclose()
+        await dropped.send_all(masked(Opcode.CLOSE, b"\x03\xe8"))
+        assert (await until_end(dropped))[:1] == b"\x88"
+        await dropped.aclose()
+        while hub.connections > 1:
+            await trio.lowlevel.checkpoint()
+        await good.send_all(masked(Opcode.TEXT, b"still here"))
+        assert await good.receive_some(100) == b"\x81\x0astill here"
+    assert hub.connections == 0  # the one that was left when the hub ended
+    await good.aclose()

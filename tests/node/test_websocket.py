@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import wsproto.connection
 import wsproto.events
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets import frames as peer_frames
 from websockets.exceptions import ProtocolError
@@ -251,6 +251,53 @@ def test_any_chopping_gives_the_same_events(wire: bytes, sizes: list[int]) -> No
     whole = Parser(SMALL).receive(wire)
     assert feed_chops(Parser(SMALL), wire, sizes) == whole
     assert feed_bytes(Parser(SMALL), wire) == whole
+
+
+LONGEST = 1 << 16  # the first length that takes 64 bits
+lengths = st.one_of(
+    st.integers(0, 140), st.integers(0, 140), st.integers(LONGEST - 3, LONGEST + 3), st.integers(0, 70_000)
+)
+
+
+def written(size: int, width: int) -> bytes:
+    """A length in so many bytes behind the head's second, even if fewer would do; cut off if it needs more."""
+    marks = {0: b"", 2: b"\x7e", 8: b"\x7f"}
+    return marks[width] + (size % (1 << 8 * width)).to_bytes(width, "big") if width else bytes([size & 0x7F])
+
+
+long_frames = st.builds(
+    lambda opcode, size, said, width, mask, byte: frame(opcode, byte * size, mask=mask, length=written(said, width)),
+    st.sampled_from([TEXT, TEXT, TEXT, BINARY, PING]),
+    lengths,
+    lengths,
+    st.sampled_from([0, 2, 8, 8]),
+    st.sampled_from([MASK, bytes(4), b"\x00\x00\x00\x77"]),
+    st.sampled_from([b"a", b"a", b"\xff"]),
+)
+right_frames = st.builds(
+    lambda opcode, size, width, mask: frame(opcode, b"a" * size, mask=mask, length=written(size, width)),
+    st.sampled_from([TEXT, TEXT, BINARY, PING]),
+    lengths,
+    st.sampled_from([0, 2, 8, 8]),
+    st.sampled_from([MASK, bytes(4)]),
+)
+heads = st.builds(
+    lambda head, rest: head + rest, st.sampled_from([b"\x81\xff", b"\x81\xfe", b"\x82\xff"]), st.binary(max_size=20)
+)
+cuts = st.one_of(st.none(), st.sampled_from([131, 132, 133, 134, 135]), st.integers(0, 150))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(right_frames, long_frames, heads.map(lambda head: head + b"a" * 140), st.binary(max_size=150)), cuts)
+@example(frame(TEXT, b"a" * LONGEST, mask=bytes(4)), 133)  # the beginning of a message
+@example(frame(TEXT, b"b" * 119, mask=bytes(4), length=written(119, 8)), None)  # a length that needs no 64 bits
+def test_a_frame_that_comes_at_once_gives_the_events_of_one_that_comes_byte_by_byte(
+    wire: bytes, cut: int | None
+) -> None:
+    wire = wire[:cut]
+    parser = Parser(LONGEST)
+    one_by_one = feed_bytes(parser, wire[:300]) + feed_997(parser, wire[300:])
+    assert Parser(LONGEST).receive(wire) == one_by_one
 
 
 @settings(deadline=None, max_examples=300)

@@ -428,3 +428,63 @@ def test_an_id_filed_while_the_known_ids_are_still_read_is_known_afterwards() ->
     disk.submit("m1")
     disk.settle()
     assert disk.outcomes[-1] == Duplicate(first.sequence)
+
+
+def test_two_of_one_id_in_one_turn_are_one_message_even_if_it_is_filed_before_they_are_looked_up() -> None:
+    disk = Disk().on_air()
+    disk.submit("a")
+    disk.submit("a")
+    effects = disk.take()
+    assert effects.batch is not None
+    disk.cluster.persisted(effects.batch.ticket)
+    disk.take()
+    disk.cluster.filed(disk.committed)
+    disk.cluster.found(effects.find, [], 1000)  # read before the filing
+    disk.settle()
+    assert sequences(disk.outcomes) == [1, 1]
+    assert len([entry for entry in disk.committed if entry.visible]) == 1
+
+
+def test_an_id_looked_up_in_vain_while_the_known_ids_are_read_is_known_afterwards() -> None:
+    disk = Disk()
+    disk.cluster = Cluster(ME, "birth", ClusterOptions(shards=1), EMPTY, bytes)
+    disk.on_air()
+    disk.submit("m1")
+    asked = disk.take().find
+    assert len(asked) == 1
+    disk.cluster.know_keys(KeyFilter(64))
+    disk.cluster.found(asked, [], 1000)
+    disk.submit("m1")
+    disk.settle()
+    assert sequences(disk.outcomes) == [1, 1]
+    assert len([entry for entry in disk.committed if entry.visible]) == 1
+
+
+def test_a_room_whose_read_was_under_way_when_the_disk_became_full_is_read_anew() -> None:
+    disk = Disk().on_air()
+    disk.open(HALL)
+    assert disk.take().load == [HALL]
+    disk.cluster.halt(Away.STORAGE_FULL)
+    disk.take()
+    assert disk.opened[1:] == [Away.STORAGE_FULL]
+    disk.records[HALL] = RoomRecord(HALL, sequence=3)
+    disk.open(HALL)
+    disk.settle()
+    opened = disk.opened[-1]
+    assert isinstance(opened, RoomState)
+    assert opened.committed == 3
+
+
+@pytest.mark.parametrize("loading", [True, False], ids=["its read was under way", "nobody had asked for it"])
+def test_after_a_fault_nobody_waits_for_a_room_that_is_not_in_memory(loading: bool) -> None:
+    disk = Disk().on_air()
+    if loading:
+        disk.open(HALL)
+        assert disk.take().load == [HALL]
+    disk.cluster.halt(Away.STORAGE_FAULT)
+    disk.take()
+    before = len(disk.opened)
+    disk.open(HALL)
+    assert disk.opened[before:] == [Away.STORAGE_FAULT]
+    assert disk.take() == Effects()
+    assert disk.cluster.statistics().waiting == 0

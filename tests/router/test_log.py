@@ -107,15 +107,17 @@ def no_filing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "FILE_AFTER_SECONDS", 1e6)
 
 
-def entries(count: int, start: int = 1, previous: bytes = GENESIS) -> list[Entry]:
-    """Messages of one room, whose lsn are its sequences."""
+def entries(
+    count: int, start: int = 1, previous: bytes = GENESIS, *, shard: int = 1, room: RoomId = LOBBY
+) -> list[Entry]:
+    """Messages of one room, the only one of its shard, whose lsn are its sequences."""
     made: list[Entry] = []
     for n in range(start, start + count):
         data = f'{{"id":"{n}"}}'.encode()
-        key = dedupe_key(LOBBY, SENDER, f"id-{n}")
+        key = dedupe_key(room, SENDER, f"id-{n}")
         entry = make(
-            1, n, 1, LOBBY, n, 0, Kind.MESSAGE, SENDER, f"id-{n}", 1000 + n, bytes(SALT_BYTES), data, b'"u1"', previous,
-            key,
+            shard, n, 1, room, n, 0, Kind.MESSAGE, SENDER, f"id-{n}", 1000 + n, bytes(SALT_BYTES), data, b'"u1"',
+            previous, key,
         )  # fmt: skip
         made.append(entry)
         previous = entry.chain
@@ -202,6 +204,32 @@ def test_the_head_of_a_room_and_the_keys_of_its_messages_are_filed(reopen: Calla
     opened.log.find_keys([made[1].key, b"unknown key 1234"], "token")
     assert opened.wait(RoomLoaded).record.sequence == 3
     assert opened.wait(KeysFound).known == [KnownKey(made[1].key, 2, fingerprint(made[1].data))]
+
+
+@pytest.mark.usefixtures("no_filing")  # after a rest; under load there is
+def test_a_shard_that_is_never_done_does_not_keep_others_from_being_filed(
+    reopen: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backlog, each, rounds = 200, 10, 8
+    monkeypatch.setattr(log_module, "UNFILED_ENTRIES", backlog)
+    monkeypatch.setattr(log_module, "SLICE_ENTRIES", each)
+    opened = reopen()
+    quiet = entries(1, shard=2, room=RoomId("default", "quiet"))
+    busy = entries(backlog + rounds * each)
+    opened.log.append(Batch(1, [Promise(1, 1), Promise(2, 1)], entries=busy[:backlog] + quiet))
+    opened.wait(Persisted)
+    opened.log.committed(busy[:backlog] + quiet)
+    for turn in range(rounds):
+        start = backlog + turn * each
+        more = busy[start : start + each]
+        opened.log.append(Batch(2 + turn, entries=more))
+        opened.wait(Persisted, lambda done, ticket=2 + turn: done.ticket == ticket)  # type: ignore[misc]
+        opened.log.committed(more)
+    opened.log.cas(0, Configuration(1, 1, 1, MemberId("a", "1"), (MemberId("a", "1"),)), "all before it is done")
+    opened.wait(CasDone)
+    filed = [entry for done in opened.answers if isinstance(done, Filed) for entry in done.entries]
+    assert [entry for entry in filed if entry.shard == 2] == quiet
+    assert 0 < len(filed) < backlog
 
 
 def test_a_claim_wins_only_from_the_version_it_expects(reopen: Callable[..., Opened]) -> None:
