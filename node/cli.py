@@ -88,10 +88,13 @@ def launch(config: Config) -> None:
             output().print(summary(config, endpoints))
 
     logs.configure(config.logging)
+    interrupted = False
     try:
         trio.run(supervise)
     except* KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        interrupted = True  # to raise here would make a group of it, in some releases of Python 3.11
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def summary(config: Config, endpoints: Endpoints) -> Text:
