@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SITE: Final = "default"
 GUEST: Final = "guest:"  # begins every guest's user id, and no other
-ALGORITHM: Final = "HS256"
 LONGEST_TTL: Final = 365 * 86_400  # seconds; SDKs set timers by it, and those overflow
 _SIGNATURE_BYTES: Final = 16  # 128 bits: beyond guessing, and short enough to store beside the id
 
@@ -262,4 +261,4 @@ def _subscriptions(claims: _Claims) -> Mapping[str, Grant]:
 
 def make_token(secret: str, claims: Mapping[str, Any]) -> str:
     """A token with these claims, signed with HS256; for operators and tests, sites make their own."""
-    return jwt.encode(dict(claims), secret, ALGORITHM)
+    return jwt.encode(dict(claims), secret, jws.ALGORITHM)

@@ -12,8 +12,11 @@ from base64 import urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from functools import lru_cache
+from typing import Final
 
 import msgspec
+
+ALGORITHM: Final = "HS256"
 
 
 class BadToken(Exception):
@@ -61,8 +64,8 @@ def _check_header(header: str) -> None:
         given = _decode_header(_decode(header))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadToken(f"its header can't be used: {error}") from error
-    if given.alg != "HS256":
-        raise BadToken(f"it is signed with {given.alg[:32]!r}; sign it with HS256")
+    if given.alg != ALGORITHM:
+        raise BadToken(f"it is signed with {given.alg[:32]!r}; sign it with {ALGORITHM}")
     if given.crit is not msgspec.UNSET or given.b64 is not msgspec.UNSET:
         raise BadToken("its header asks for extensions (crit, b64); leave them out")
 

@@ -6,7 +6,7 @@ import time
 from bisect import bisect_left
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_config.kinds import JoinLeave, Presence
 from node.connection import put_all
@@ -42,7 +42,7 @@ class Room:
     """
 
     __slots__ = (
-        "__weakref__", "cache", "channel_json", "cursor", "epoch", "frames", "here", "id", "joined", "kind", "state",
+        "__weakref__", "channel_json", "cursor", "epoch", "frames", "here", "id", "joined", "kind", "state",
         "users", "watchers",
     )  # fmt: skip
 
@@ -56,7 +56,6 @@ class Room:
         self.here: dict[str, bytes] = {}
         self.users: dict[str, int] = {}
         self.watchers = 0
-        self.cache: dict[Any, bytes] = {}
         state.pins += 1  # as long as anybody refers to this room, its head stays in memory
 
     def __del__(self) -> None:

@@ -7,7 +7,7 @@ the answer is at hand, else in a later turn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,10 +90,6 @@ class Room(Protocol):
     @property
     def members(self) -> int:
         """How many subscriptions are joined on this node."""
-
-    @property
-    def cache(self) -> dict[Any, bytes]:
-        """For codecs: what is encoded once per room."""
 
 
 class Page(NamedTuple):

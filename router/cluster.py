@@ -276,7 +276,7 @@ class Cluster:
             else:
                 if self._filter is not None:  # it may have been asked for before there was a filter
                     self._filter.add(key_number(key))
-                self._append(state, submit, key)
+                self._append_all([(state, submit, key)])
             self._resume(room)
 
     def filed(self, entries: Sequence[Entry]) -> None:
@@ -416,37 +416,33 @@ class Cluster:
         if self._away is not None:
             self._effects.outcomes += ((submit.done, self._away) for submit in incoming)
             return
-        known, waiting, rooms = self._filter, self._waiting, self.rooms
+        waiting, rooms = self._waiting, self.rooms
         accepted: list[tuple[RoomState, Submit, bytes]] = []
         for submit in incoming:
             room = submit.room
             state = rooms.get(room)
             if state is None or (waiting and room in waiting):
                 self._wait(room, submit, submit.done)
-            elif not submit.cmid:
-                accepted.append((state, submit, b""))
             else:
-                key = dedupe_key(room, submit.sender, submit.cmid)
-                # What the filter has never seen is in no other place either.
-                if known is not None and len(submit.cmid) <= MAX_CMID and known.add_new(key_number(key)):
-                    accepted.append((state, submit, key))
-                    continue
-                self._append_all(accepted)  # it may be a repetition of one of these
-                accepted = []
-                if not self._answer_known(submit, key):
-                    self._ask(state, submit, key)
+                self._accept(state, submit, accepted)
         self._append_all(accepted)
 
-    def _accept(self, state: RoomState, submit: Submit) -> bool:
-        """Give a place to a message that has waited; False: it has to wait again."""
-        key = dedupe_key(submit.room, submit.sender, submit.cmid) if submit.cmid else b""
-        if key and self._answer_known(submit, key):
-            return True
-        if not key or (self._filter is not None and self._filter.add_new(key_number(key))):
-            self._append(state, submit, key)
-            return True
-        self._ask(state, submit, key)
-        return False
+    def _accept(self, state: RoomState, submit: Submit, accepted: list[tuple[RoomState, Submit, bytes]]) -> bool:
+        """Put a message among those that are to get a place, or answer it; False: it has to wait for its key."""
+        key = b""
+        if submit.cmid:
+            key = dedupe_key(submit.room, submit.sender, submit.cmid)
+            known = self._filter
+            # What the filter has never seen is in no other place either.
+            if known is None or len(submit.cmid) > MAX_CMID or not known.add_new(key_number(key)):
+                self._append_all(accepted)  # it may be a repetition of one of these
+                accepted.clear()
+                if self._answer_known(submit, key):
+                    return True
+                self._ask(state, submit, key)
+                return False
+        accepted.append((state, submit, key))
+        return True
 
     def _answer_known(self, submit: Submit, key: bytes) -> bool:
         """Answer a message that is a repetition of a recent one, or has no valid id."""
@@ -467,9 +463,6 @@ class Cluster:
         self._waiting_count += 1
         state.pins += 1  # until `found`: what waits in a room keeps it in memory
         self._effects.find.append(key)
-
-    def _append(self, state: RoomState, submit: Submit, key: bytes) -> None:
-        self._append_all([(state, submit, key)])
 
     def _append_all(self, accepted: list[tuple[RoomState, Submit, bytes]]) -> None:
         if not accepted:
@@ -516,6 +509,7 @@ class Cluster:
                 self._effects.outcomes.extend((submit.done, outcome) for submit in repeats.pop(entry.key))
 
     def _wait(self, room: RoomId, request: Submit | Opened, done: Callable[[Away], None]) -> None:
+        """Let a request wait for its room; `done` is called at once if it may not."""
         if self._away is not None and not self._readable(room):
             done(self._away)
             return
@@ -578,6 +572,7 @@ class Cluster:
         if state is None:
             raise BrokenInvariant(f"{room} is to be served and is not in memory")
         queue = waiting.queue
+        accepted: list[tuple[RoomState, Submit, bytes]] = []
         while queue:
             request = queue.popleft()
             self._waiting_count -= 1
@@ -585,9 +580,10 @@ class Cluster:
                 state.pins += 1  # until `effects`: who asked gets the room that is in memory, and can pin it
                 self._effects.opened.append((request, state))
                 continue
-            if not self._accept(state, request):  # all behind it wait for its key too
+            if not self._accept(state, request, accepted):  # all behind it wait for its key too
                 self._waiting[room].queue.extend(queue)
                 return
+        self._append_all(accepted)
 
     def _batch(self) -> Batch:
         batch = self._effects.batch

@@ -177,7 +177,7 @@ def decode(wire: bytes, previous: bytes | None) -> Entry:
     size = _DATA.unpack_from(body)[0] + 4 if len(body) >= 4 else 0
     if size > len(body):
         raise CorruptEntry(f"the body of entry {header.shard}/{header.lsn} is shorter than its data")
-    chain = b"" if previous is None else blake2b(previous + header_bytes, digest_size=HASH_BYTES).digest()
+    chain = b"" if previous is None else link(previous, wire)
     return Entry(
         header.shard, header.lsn, header.epoch, RoomId(header.site, header.channel), header.sequence, header.meta_n,
         header.kind, header.sender, header.cmid, header.ts, salt, body[4:size], body[size:], chain, wire,

@@ -2,7 +2,7 @@
 
 RouterError
 ├── CorruptEntry        stored or received bytes are not what was written: our disk, or a peer, is at fault
-├── StorageFault        the log can't go on: `reason` says what halted (full, io, corrupt, chain, locked, closed)
+├── StorageFault        the log can't go on: `reason` says what halted (full, io, corrupt, chain, locked, ...)
 └── BrokenInvariant     a rule of replication does not hold: our fault; the shard halts
 """
 
@@ -25,7 +25,8 @@ class StorageFault(RouterError):
     """The log has halted.
 
     Args:
-        reason: One of ``full``, ``io``, ``corrupt``, ``chain``, ``locked``, ``closed``: a label for metrics.
+        reason: One of ``full``, ``io``, ``corrupt``, ``chain``, ``locked``, ``version``, ``shards``, ``closed``: a
+            label for metrics.
         message: What happened, to which file, and what an operator does about it.
     """
 

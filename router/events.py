@@ -168,7 +168,7 @@ class Submit(msgspec.Struct, gc=False, eq=False):
         cmid: The client's id of the message; empty: not deduplicated.
         data: Canonical bytes of what the client gave; a retry must give the same.
         info: What the edge adds about the author; a retry may differ.
-        done: Called once with the outcome, on the driver's task, in the order of commits.
+        done: Called once with the outcome, on the driver's task; of entries in the order of commits.
     """
 
     room: RoomId

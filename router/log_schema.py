@@ -104,11 +104,10 @@ def open_writer(path: Path, *, synchronous: str, shards: int) -> sqlite3.Connect
         sqlite3.Error: It can't be opened.
         StorageFault: A newer version of this program made it.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection = _connect(path)
     connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={synchronous}")
-    connection.execute("PRAGMA wal_autocheckpoint=0")  # router/checkpointer.py does it
     connection.execute(f"PRAGMA journal_size_limit={MOST_WAL_BYTES}")
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -135,9 +134,8 @@ def open_checkpointer(path: Path, synchronous: str) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: It can't be opened.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection = _connect(path)
     connection.execute(f"PRAGMA synchronous={synchronous}")
-    connection.execute("PRAGMA wal_autocheckpoint=0")
     return connection
 
 
@@ -147,8 +145,13 @@ def open_reader(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: It can't be opened.
     """
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
-    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection = _connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     connection.execute("PRAGMA query_only=1")
+    return connection
+
+
+def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:
+    """A connection that makes no checkpoints of its own accord: router/checkpointer.py does."""
+    connection = sqlite3.connect(database, uri=uri, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA wal_autocheckpoint=0")
     return connection

@@ -120,7 +120,7 @@ class Router:
     # -- the driver's turns --------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """Perform what the cores want done; called at the end of each turn of the hub."""
+        """Perform what the cores want done; called when the hub has handled what came."""
         self._now_ms = time.time_ns() // 1_000_000
         cluster, log = self.cluster, self.log
         self._watch_space()
@@ -142,7 +142,7 @@ class Router:
                 log.committed(effects.committed)
 
     def drain(self) -> None:
-        """Take the log's answers; called when it has notified."""
+        """Take the log's answers, and perform what they bring about; called in each turn of the hub."""
         completions = self.log.completions
         while completions:
             self._complete(completions.popleft())

@@ -98,7 +98,6 @@ class FakeRoom:
     def __init__(self, room: RoomId, kind: RoomKind, epoch: str) -> None:
         self.id, self.kind, self.epoch = room, kind, epoch
         self.channel_json = msgspec.json.encode(room.channel)
-        self.cache: dict[Any, bytes] = {}
         self.entries: list[Entry] = []
         self.floor = 0
         self.joined: list[Member] = []

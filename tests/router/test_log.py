@@ -95,18 +95,6 @@ def reopen(tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         old.log.close()
 
 
-@pytest.fixture
-def prompt_filing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Filing does not wait for more to file."""
-    monkeypatch.setattr(log_module, "FILE_AFTER_SECONDS", 0.0)
-
-
-@pytest.fixture
-def no_filing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All stays in the journal."""
-    monkeypatch.setattr(log_module, "FILE_AFTER_SECONDS", 1e6)
-
-
 def entries(
     count: int, start: int = 1, previous: bytes = GENESIS, *, shard: int = 1, room: RoomId = LOBBY
 ) -> list[Entry]:

@@ -122,18 +122,6 @@ def reopen(tmp_path: Path) -> Iterator[Callable[..., Node]]:
         old.log.close()
 
 
-@pytest.fixture
-def prompt_filing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Filing does not wait for more to file."""
-    monkeypatch.setattr(log_module, "FILE_AFTER_SECONDS", 0.0)
-
-
-@pytest.fixture
-def no_filing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All stays in the journal."""
-    monkeypatch.setattr(log_module, "FILE_AFTER_SECONDS", 1e6)
-
-
 def test_a_message_is_published_once_with_its_place(reopen: Callable[..., Node]) -> None:
     node = reopen()
     outcome = node.send("a")
