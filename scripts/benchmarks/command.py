@@ -72,14 +72,19 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; 1 when a run failed, 2 when something needed is not there."""
     options = parser().parse_args(arguments)
+    return guarded("scripts/bench", lambda: _read(options.read) if options.read else _bench(options))
+
+
+def guarded(name: str, run: Callable[[], int]) -> int:
+    """The exit status of `run`; 2 and a message when something needed is not there, 130 when it is interrupted."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        return _read(options.read) if options.read else _bench(options)
+        return run()
     except BenchError as error:
-        print(f"scripts/bench: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("scripts/bench: interrupted; the servers have been ended", file=sys.stderr)
+        print(f"{name}: interrupted; the servers have been ended", file=sys.stderr)
         return 130
 
 

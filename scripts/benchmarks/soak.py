@@ -1,18 +1,15 @@
 """The command line of scripts/soak: one node under a steady load for as long as is asked, watched for what creeps."""
 
 import argparse
-import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from scripts.benchmarks.build import compile_program
-from scripts.benchmarks.command import ROOT, positive
+from scripts.benchmarks.command import ROOT, guarded, positive
 from scripts.benchmarks.errors import BenchError
 from scripts.benchmarks.machine import real_disk, two_cores
 from scripts.benchmarks.processes import output_of
@@ -87,24 +84,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Load, watch and print; 1 when a message was missing or out of order, 2 when something needed is not there."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        work: Path = options.work.resolve()
-        work.mkdir(parents=True, exist_ok=True)
-        real_disk(work)
-        shop = Workshop(work, two_cores(), {"wsload": compile_program("wsload", work / "programs")})
-        with CHAT_NODE.open(shop) as node:
-            return _soak(shop, node, options)
-    except BenchError as error:
-        print(f"scripts/soak: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("scripts/soak: interrupted; the node has been ended", file=sys.stderr)
-        return 130
+    return guarded("scripts/soak", lambda: _watch(options))
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _watch(options: argparse.Namespace) -> int:
+    work: Path = options.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    real_disk(work)
+    shop = Workshop(work, two_cores(), {"wsload": compile_program("wsload", work / "programs")})
+    with CHAT_NODE.open(shop) as node:
+        return _soak(shop, node, options)
 
 
 def _soak(shop: Workshop, node: Running, options: argparse.Namespace) -> int:
