@@ -141,6 +141,8 @@ class Hub:
         self._accept_again = inf
         self._exhausted = False  # whether the last attempt to accept found no descriptor
         self._newcomers = 0  # connections accepted or upgraded in this turn
+        self._early = 0.0  # seconds of the last rest that went into sending what was committed
+        self._rung = False  # whether the bell was taken during the last rest: what it was rung for needs a turn
         self._nursery: trio.Nursery | None = None
         self._now = time.monotonic()
         for fd in self._listeners:
@@ -240,15 +242,33 @@ class Hub:
             await self._flush()
             work.turn()  # closing slow clients made work
             before, ended = ended, time.monotonic()
-            busy = ended - started
+            busy = ended - started + self._early
             metrics.turn_seconds.observe(busy)
             if busy > self.options.turn_warn_seconds:
                 log.warning("slow turn", seconds=round(busy, 3), connections=len(self._connections))
             rest = pace.rest(busy, ended - before)
             # A crowd that connects sends little at a time and waits for each answer: a rest would only be lost.
+            self._early, self._rung = 0.0, False
             if rest > GRANULARITY and self._newcomers * CROWD <= len(arrived):
-                await trio.sleep(rest)
+                if pace.full:
+                    await trio.sleep(rest)
+                else:
+                    await self._rest(ended + rest)
             self._newcomers = 0
+
+    async def _rest(self, until: float) -> None:
+        """Let what clients send gather for the next turn; what is committed meanwhile goes out at once."""
+        while (now := time.monotonic()) < until - GRANULARITY:
+            with trio.move_on_after(until - now) as scope:  # around the wait alone: a flush is never cut short
+                await trio.lowlevel.wait_readable(self.wake)
+            if scope.cancelled_caught:
+                return
+            started = time.monotonic()
+            os.eventfd_read(self.wake)
+            self._rung = True
+            self._work.drain()
+            await self._flush()
+            self._early += time.monotonic() - started
 
     async def _breathe(self, started: float) -> None:
         """Let other tasks run in the midst of a long turn."""
@@ -256,7 +276,7 @@ class Hub:
             await trio.lowlevel.checkpoint()
 
     async def _wait(self, now: float) -> None:
-        if self.dirty:
+        if self.dirty or self._rung:
             await trio.lowlevel.checkpoint()
             return
         due = min(self._wheel.next_deadline, self._accept_again)

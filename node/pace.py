@@ -12,6 +12,7 @@ from typing import Final
 BUSY: Final = 0.75  # share of the core from which the period grows
 CALM: Final = 0.55  # share below which it shrinks; the gap keeps it from swinging
 SHORTEST: Final = 0.001  # seconds; the grain of timers, a shorter period is none
+FULL: Final = 0.9  # share from which nothing is sent in between: there, it would cost turns
 MEMORY: Final = 0.1  # seconds over which the load is averaged
 
 
@@ -32,6 +33,11 @@ class Pace:
         self.longest = longest
         self.load = 0.0
         self.period = 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether the core has no room for sends between two turns."""
+        return self.load > FULL
 
     def rest(self, busy: float, passed: float) -> float:
         """Seconds to let work gather now.

@@ -262,3 +262,62 @@ async def test_a_session_that_fails_when_it_is_closed_ends_alone() -> None:
         assert await good.receive_some(100) == b"\x81\x0astill here"
     assert hub.connections == 0  # the one that was left when the hub ended
     await good.aclose()
+
+
+class Committed:
+    """Work that has something for a connection when the bell is rung."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[Connection, bytes]] = []
+        self.turns = 0
+        self.turned = trio.Event()
+
+    def turn(self) -> None:
+        self.turns += 1
+        self.turned.set()
+
+    def drain(self) -> None:
+        while self.due:
+            connection, sent = self.due.pop()
+            connection.put(sent)
+
+    def distribute(self) -> None:
+        pass
+
+
+@asynccontextmanager
+async def resting(seconds: float) -> AsyncIterator[tuple[Hub, Committed, Connection, trio.SocketStream]]:
+    """A hub that has just begun to rest."""
+    sessions: list[Connection] = []
+
+    def open_session(connection: Connection) -> EchoSession:
+        sessions.append(connection)
+        return EchoSession(connection)
+
+    options = HubOptions(websocket_path="/", flush_window=seconds)
+    async with hub_with(options, open_session=open_session) as (hub, port):
+        hub._work = work = Committed()
+        stream = await upgraded(port)
+        hub._pace.period, hub._pace.load = seconds, 0.7
+        await stream.send_all(masked(Opcode.TEXT, b"hello"))
+        assert b"hello" in await stream.receive_some(4096)
+        async with stream:
+            yield hub, work, sessions[0], stream
+
+
+async def test_a_resting_hub_sends_at_once_what_was_committed() -> None:
+    async with resting(3600.0) as (hub, work, connection, stream):
+        turns = work.turns
+        for text in (b"one", b"two"):
+            work.due.append((connection, b"\x81\x03" + text))
+            hub.ring()
+            assert await stream.receive_some(4096) == b"\x81\x03" + text
+        assert work.turns == turns, "it did not rest"
+
+
+async def test_a_bell_rung_in_a_rest_is_followed_by_a_turn() -> None:
+    async with resting(0.3) as (hub, work, _, _):
+        work.turned = trio.Event()
+        hub.ring()
+        with trio.fail_after(5):  # the next time-out is due after ten
+            await work.turned.wait()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.pace import BUSY, CALM, MEMORY, SHORTEST, Pace
+from node.pace import BUSY, CALM, FULL, MEMORY, SHORTEST, Pace
 
 LONGEST = 0.02
 
@@ -70,6 +70,11 @@ def test_the_period_runs_from_the_start_of_a_turn(busy: float, expected: float) 
 def test_a_hub_that_has_little_to_do_never_rests() -> None:
     pace = Pace(LONGEST)
     assert [turn(pace, CALM - 0.05) for _ in range(1000)] == [0.0] * 1000
+
+
+@pytest.mark.parametrize(("load", "full"), [(BUSY, False), (FULL, False), (FULL + 0.01, True), (1.0, True)])
+def test_a_core_without_room_is_full(load: float, full: object) -> None:
+    assert paced(load, LONGEST).full is full
 
 
 def test_without_a_window_the_hub_never_rests() -> None:
