@@ -125,7 +125,8 @@ def export(folder: Path, *, site: str | None = None, channel: str | None = None)
     """The entries that clients see, room by room, in each by sequence.
 
     An entry is given as its site, channel, sequence, kind (`Kind`'s name in lower case), ts (milliseconds since
-    1970), cmid, data (a JSON value; text where it is not JSON; None once erased), and whether it is erased.
+    1970), cmid, author (the user's id in chat rooms, a ClientInfo in others; None where nobody is named, or once
+    erased), data (a JSON value; text where it is not JSON; None once erased), and whether it is erased.
 
     Args:
         folder: The data directory.
@@ -176,12 +177,6 @@ def _waiting(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]
 
 
 def _exported(entry: Entry) -> dict[str, Any]:
-    data: Any = None
-    if not entry.erased:
-        try:
-            data = msgspec.json.decode(entry.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            data = entry.data.decode(errors="replace")
     return {
         "site": entry.room.site,
         "channel": entry.room.channel,
@@ -189,9 +184,17 @@ def _exported(entry: Entry) -> dict[str, Any]:
         "kind": Kind(entry.kind).name.lower(),
         "ts": entry.ts,
         "cmid": entry.cmid,
-        "data": data,
+        "author": _value(entry.info) if entry.info else None,
+        "data": None if entry.erased else _value(entry.data),
         "erased": entry.erased,
     }
+
+
+def _value(text: bytes) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return text.decode(errors="replace")
 
 
 @contextmanager

@@ -95,7 +95,9 @@ def test_stat_prints_the_figures(folder: Path) -> None:
 def test_export_prints_a_json_object_on_a_line(folder: Path) -> None:
     result = call("export", folder)
     assert result.exit_code == 0
-    assert [json.loads(line)["data"]["text"] for line in result.stdout.splitlines()] == ["héllo 1", "héllo 2"]
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["data"]["text"] for line in lines] == ["héllo 1", "héllo 2"]
+    assert [line["author"] for line in lines] == [None, None], "the entries name nobody"
 
 
 def test_export_takes_a_site_and_a_channel(folder: Path) -> None:

@@ -280,7 +280,7 @@ def test_an_export_gives_room_by_room_what_clients_see(folder: Path) -> None:
     ]
     assert entries[1] == {
         "site": "acme", "channel": "chat:garden", "sequence": 2, "kind": "system", "ts": 1008, "cmid": "",
-        "data": {"text": "unfiled"}, "erased": False,
+        "author": "u", "data": {"text": "unfiled"}, "erased": False,
     }  # fmt: skip
 
 
@@ -297,7 +297,7 @@ def test_an_export_of_an_erased_entry_has_no_data(folder: Path) -> None:
         folder, f"UPDATE chunk SET wires=? WHERE id=(SELECT id {LOBBY_CHUNK})", b"".join([erase(wires[0]), *wires[1:]])
     )
     first, *_ = export(folder, channel="chat:lobby")
-    assert (first["data"], first["erased"], first["cmid"]) == (None, True, "id-2")
+    assert (first["author"], first["data"], first["erased"], first["cmid"]) == (None, None, True, "id-2")
 
 
 def test_an_export_stops_at_damage_and_says_what_to_do(folder: Path) -> None:
