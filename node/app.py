@@ -23,7 +23,7 @@ import trio
 from edge_config.schema import Durability
 from node import descriptors, endpoints, http
 from node.admission import Admission
-from node.auth import DEFAULT_SITE, Authenticator, Site
+from node.auth import Authenticator
 from node.endpoints import Endpoints
 from node.faults import NodeFault
 from node.gateway import Gateway
@@ -36,6 +36,7 @@ from node.origins import page_origins
 from node.protocol import JsonCodec
 from node.ratelimit import Throttle
 from node.session import Session, SessionOptions
+from node.sites import assemble
 from node.status import LogState, State
 from node.tls import Certificates
 from node.version import VERSION
@@ -95,7 +96,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     gateway = Gateway(node, VERSION, config, metrics, condition, codec, throttle)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)
-    authenticator = Authenticator({DEFAULT_SITE: Site.default(config.auth)}, store.meta.guest_key)
+    authenticator = Authenticator(assemble(config.auth), store.meta.guest_key)
     options = SessionOptions(config)
 
     def open_session(connection: Connection) -> Session:

@@ -1,7 +1,7 @@
 """Who a client is: connection tokens, subscription tokens, guests.
 
-Signatures are node/jws.py's business; claims are decoded into typed values and checked here. One site is configured by
-now, but all is keyed by site: a connection's site is the one whose key verified its token.
+Signatures are node/jws.py's business, sites and their keys those of node/sites.py; claims are decoded into typed values
+and checked here. A connection's site is the one whose key verified its token.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hmac
 import time
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
+from math import inf
 from secrets import token_hex
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -19,14 +20,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from node import jws
+from node.sites import MOST_ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from edge_config.schema import Auth
-    from edge_config.secret import Secret
+    from node.sites import Site, Sites
 
-DEFAULT_SITE: Final = "default"
 GUEST: Final = "guest:"  # begins every guest's user id, and no other
 LONGEST_TTL: Final = 365 * 86_400  # seconds; SDKs set timers by it, and those overflow
 _SIGNATURE_BYTES: Final = 16  # 128 bits: beyond guessing, and short enough to store beside the id
@@ -40,34 +40,12 @@ class InvalidToken(AuthError):
     """The token is not one of ours, or not for this purpose; another attempt with it is vain."""
 
 
+class _ForAnother(InvalidToken):
+    """The site's key signed it, but for somebody else."""
+
+
 class ExpiredToken(AuthError):
     """The token was good; the client needs a new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A tenant's rules for tokens.
-
-    Attributes:
-        id: Its name.
-        secret: Verifies HS256; None: tokens are refused.
-        audience: Must be in `aud`; empty: not checked.
-        issuer: Must be `iss`; empty: not checked.
-        leeway: Seconds that clocks may differ.
-        insecure: Whether clients without a token may connect, as guests.
-    """
-
-    id: str
-    secret: Secret | None = None
-    audience: str = ""
-    issuer: str = ""
-    leeway: int = 5
-    insecure: bool = False
-
-    @classmethod
-    def default(cls, auth: Auth) -> Site:
-        """The one site of a node without configured sites."""
-        return cls(DEFAULT_SITE, auth.secret, auth.audience, auth.issuer, auth.leeway_seconds, auth.insecure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +80,8 @@ class Identity:
         ttl: Seconds that the token is still valid; None: it does not expire.
         subscriptions: By channel.
         role: What the site calls the user; empty: nothing.
+        token_id: `jti` of the token, or empty.
+        issued: `iat` of the token, in seconds since 1970, or None.
     """
 
     site: str
@@ -112,6 +92,8 @@ class Identity:
     ttl: int | None = None
     subscriptions: Mapping[str, Grant] = field(default_factory=lambda: _NO_SUBSCRIPTIONS)
     role: str = ""
+    token_id: str = ""
+    issued: float | None = None
 
 
 NOBODY: Final = Identity("", "", guest=True)
@@ -130,6 +112,7 @@ class _Claims(Struct):
     iat: float | None = None
     aud: str | list[str] = ""
     iss: str = ""
+    jti: str = ""
     info: Raw = Raw(b"")
     role: str = ""
     channels: list[str] = []
@@ -138,44 +121,57 @@ class _Claims(Struct):
     client: str = ""
 
 
+class _Issuer(Struct):
+    iss: str = ""
+
+
 _decode_claims: Final = msgspec.json.Decoder(_Claims).decode
+_decode_issuer: Final = msgspec.json.Decoder(_Issuer).decode
 
 
 class Authenticator:
     """Verifies what clients show.
 
     Args:
-        sites: By id; the first one is where guests belong.
+        sites: Whose tokens are accepted; the node puts others in their place when they have changed.
         guest_key: Signs guest ids and session ids; the same after a restart, or guests become strangers.
         clock: Seconds since 1970.
     """
 
-    def __init__(self, sites: Mapping[str, Site], guest_key: bytes, clock: Callable[[], float] = time.time) -> None:
-        self._sites, self._guest_key, self._clock = sites, guest_key, clock
+    def __init__(self, sites: Sites, guest_key: bytes, clock: Callable[[], float] = time.time) -> None:
+        self.sites, self._guest_key, self._clock = sites, guest_key, clock
 
-    def connection(self, token: str, proof: str) -> Identity:
+    def connection(self, token: str, proof: str, name: str = "") -> Identity:
         """Who connects with this token, or (if it is empty) as a guest with this proof of an earlier connect.
 
         A token without `sub` makes a guest, too, for whom the site vouches in everything but a name.
+
+        Args:
+            token: Compact JWS.
+            proof: As in `Identity`.
+            name: The site that the client asks for; empty: any.
 
         Raises:
             ExpiredToken: The client needs a new token.
             InvalidToken: The token is bad, or there is none and guests may not connect.
         """
         if not token:
-            site = next(iter(self._sites.values()))
-            if not site.insecure:
+            site = self._guests_site(name)
+            if not site.guests:
                 raise InvalidToken("this site takes no guests; connect with a token")
-            return self._guest(site.id, proof)
-        site, claims = self._verify(token)
+            user, proof = self._guest(site.name, proof)
+            return Identity(site.name, user, guest=True, proof=proof)
+        site, claims = self._verify(token, name)
         if claims.channel is not None:
             raise InvalidToken("this is a subscription token; connect with one without channel")
         if claims.sub.startswith(GUEST):
             raise InvalidToken(f"sub begins with {GUEST}, which is for guests")
-        who = Identity(site.id, claims.sub) if claims.sub else self._guest(site.id, proof)
+        user = claims.sub
+        if not user:
+            user, proof = self._guest(site.name, proof)
         return Identity(
-            site.id, who.user, who.guest, who.proof, bytes(claims.info), self._ttl(claims),
-            _subscriptions(claims), claims.role,
+            site.name, user, not claims.sub, "" if claims.sub else proof, bytes(claims.info), self._ttl(claims),
+            _subscriptions(claims), claims.role, claims.jti, claims.iat,
         )  # fmt: skip
 
     def subscription(self, token: str, who: Identity, client: str, channel: str) -> Grant:
@@ -185,9 +181,9 @@ class Authenticator:
             ExpiredToken: The client needs a new token.
             InvalidToken: The token is bad, or for another site, user, client or channel.
         """
-        site, claims = self._verify(token)
+        site, claims = self._verify(token, "")
         for name, ours, given in (
-            ("site", who.site, site.id),
+            ("site", who.site, site.name),
             ("channel", channel, claims.channel),
             ("sub", "" if who.guest and not claims.sub else who.user, claims.sub),
             ("client", client, claims.client or client),
@@ -200,55 +196,95 @@ class Authenticator:
         """The secret of a connection, with which a fallback transport sends commands."""
         return self._sign("session", client)
 
-    def _guest(self, site: str, proof: str) -> Identity:
+    def _guest(self, site: str, proof: str) -> tuple[str, str]:
+        """User id and proof of the guest who shows this proof, or of a new one."""
         user, _, signature = proof.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._sign("guest", site, user).encode()):
             user = GUEST + token_hex(8)
             proof = f"{user}.{self._sign('guest', site, user)}"
-        return Identity(site, user, guest=True, proof=proof)
+        return user, proof
 
     def _sign(self, *parts: str) -> str:
         digest = hmac.digest(self._guest_key, "\0".join(parts).encode(), "sha256")
         return urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).rstrip(b"=").decode()
 
-    def _verify(self, token: str) -> tuple[Site, _Claims]:
+    def _guests_site(self, name: str) -> Site:
+        site = self.sites.get(name) if name else self.sites.only
+        if site is None:
+            why = f"there is no site {name!r}" if name else "this node has several sites"
+            raise InvalidToken(f"{why}; connect with a token, or with ?site=NAME of a site that takes guests")
+        return site
+
+    def _verify(self, token: str, name: str) -> tuple[Site, _Claims]:
         """The site whose key signed a token, and its claims, within their time and meant for the site."""
-        refusal = "this node has no key for tokens; configure auth.secret"
-        for site in self._sites.values():
-            if not site.secret:
+        try:
+            return self._accept(jws.parse(token), name)
+        except jws.BadToken as error:
+            raise InvalidToken(str(error)) from error
+
+    def _accept(self, parts: jws.Parts, name: str) -> tuple[Site, _Claims]:
+        algorithm, key_id = parts.header
+        sites = self.sites
+        issuer = _issuer(parts) if sites.crowded and not key_id and not name else None
+        candidates = sites.keys(key_id, issuer, name)
+        attempts, refusal = 0, None
+        for site, key in candidates:
+            if key.algorithm != algorithm or (key.until != inf and key.until <= self._clock()):
+                continue
+            attempts += 1
+            if attempts > MOST_ATTEMPTS:
+                raise InvalidToken("its site is not clear; give kid or iss in the token, or ?site=NAME in the URL")
+            if not jws.matches(parts, algorithm, key.material):
                 continue
             try:
-                payload = jws.verify(token, site.secret.reveal().encode())
-            except jws.BadSignature as error:
-                refusal = str(error)
-            except jws.BadToken as error:
-                raise InvalidToken(str(error)) from error
-            else:
-                return site, self._check(site, payload)
-        raise InvalidToken(refusal)
+                return site, self._check(site, parts.decoded())
+            except _ForAnother as error:  # sites of one identity provider differ in aud or iss only
+                refusal = error
+        if refusal is not None:
+            raise refusal
+        raise InvalidToken(self._no_key(parts.header, [key.algorithm for _, key in candidates], name, attempts))
+
+    def _no_key(self, header: jws.Header, algorithms: list[str], name: str, attempts: int) -> str:
+        if name and self.sites.get(name) is None:
+            return f"there is no site {name!r}"
+        if not any(site.verifies for site in self.sites):
+            return "this node has no key for tokens; configure auth.secret"
+        if attempts:
+            return "its signature does not match our key"
+        if not algorithms:
+            return f"there is no key with kid {header.key_id!r}" if header.key_id else "there is no key of its issuer"
+        return jws.wrong_algorithm(header, *dict.fromkeys(algorithms))
 
     def _check(self, site: Site, payload: bytes) -> _Claims:
         try:
             claims = _decode_claims(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidToken(f"its claims can't be used: {error}") from error
+        audience = [claims.aud] if isinstance(claims.aud, str) else claims.aud
+        if site.audience and site.audience not in audience:
+            raise _ForAnother(f"aud is {claims.aud!r}, this site's is {site.audience!r}")
+        if site.issuer and site.issuer != claims.iss:
+            raise _ForAnother(f"iss is {claims.iss!r}, this site's is {site.issuer!r}")
+        if site.required:
+            _check_required(site, claims)
         now = self._clock()
         if claims.exp is not None and claims.exp + site.leeway <= now:
             raise ExpiredToken(f"it expired {now - claims.exp:.0f} s ago")
         for name, start in (("nbf", claims.nbf), ("iat", claims.iat)):
             if start is not None and start - site.leeway > now:
                 raise InvalidToken(f"{name} is {start - now:.0f} s ahead of this node's clock")
-        audience = [claims.aud] if isinstance(claims.aud, str) else claims.aud
-        if site.audience and site.audience not in audience:
-            raise InvalidToken(f"aud is {claims.aud!r}, this site's is {site.audience!r}")
-        if site.issuer and site.issuer != claims.iss:
-            raise InvalidToken(f"iss is {claims.iss!r}, this site's is {site.issuer!r}")
         return claims
 
     def _ttl(self, claims: _Claims) -> int | None:
         if claims.exp is None:
             return None
         return max(1, min(LONGEST_TTL, int(claims.exp - self._clock())))  # within the leeway: time for a refresh
+
+
+def _check_required(site: Site, claims: _Claims) -> None:
+    for claim in sorted(site.required):
+        if getattr(claims, claim) in {None, ""}:
+            raise InvalidToken(f"it has no {claim}, which this site requires")
 
 
 def _subscriptions(claims: _Claims) -> Mapping[str, Grant]:
@@ -259,6 +295,14 @@ def _subscriptions(claims: _Claims) -> Mapping[str, Grant]:
     return plain | detailed
 
 
-def make_token(secret: str, claims: Mapping[str, Any]) -> str:
-    """A token with these claims, signed with HS256; for operators and tests, sites make their own."""
-    return jwt.encode(dict(claims), secret, jws.ALGORITHM)
+def _issuer(parts: jws.Parts) -> str:
+    """What an unverified token says of its issuer; only keys are looked up by it."""
+    try:
+        return _decode_issuer(parts.decoded()).iss
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidToken(f"its claims can't be used: {error}") from error
+
+
+def make_token(secret: str, claims: Mapping[str, Any], algorithm: str = jws.HS256, key_id: str = "") -> str:
+    """A token with these claims, signed with a shared secret; for operators and tests, sites make their own."""
+    return jwt.encode(dict(claims), secret, algorithm, {"kid": key_id} if key_id else None)

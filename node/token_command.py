@@ -12,7 +12,8 @@ import msgspec
 import typer
 
 from edge_config.schema import Auth
-from node.auth import DEFAULT_SITE, Authenticator, AuthError, Identity, Site, make_token
+from node.auth import Authenticator, AuthError, Identity, make_token
+from node.sites import DEFAULT_SITE, assemble
 from node.status_table import duration
 from node.terminal import MISUSED, ConfigFile, failure, read_config, remark
 
@@ -89,7 +90,7 @@ def inspect(
 
 def _problem(auth: Auth, token: str, claims: Mapping[str, Any]) -> str:
     """Why the node would refuse the token; empty if it would not."""
-    authenticator = Authenticator({DEFAULT_SITE: Site.default(auth)}, guest_key=b"inspecting makes no guests")
+    authenticator = Authenticator(assemble(auth), guest_key=b"inspecting makes no guests")
     try:
         if "channel" in claims:
             user = claims.get("sub") or ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +10,9 @@ import msgspec
 
 from edge_config.schema import Auth, Config
 from edge_config.secret import Secret
-from node.auth import Authenticator, Site, make_token
+from node.auth import Authenticator, make_token
 from node.session import Session, SessionOptions
+from node.sites import assemble
 from tests.harness.gateway import FakeGateway, FakeTransport
 
 SECRET = "secret of the tests, long enough for HS256"
@@ -29,10 +31,9 @@ class World:
         self.gateway = FakeGateway()
         self.options = SessionOptions(self.config)
         self.now = 0.0
-        site = Site.default(self.config.auth)
-        if site.secret is None:
-            site = Site(site.id, Secret(SECRET), insecure=site.insecure)
-        self.authenticator = Authenticator({site.id: site}, b"g" * 32, lambda: WALL + self.now)
+        auth = self.config.auth
+        sites = assemble(auth if auth.secret else replace(auth, secret=Secret(SECRET)))
+        self.authenticator = Authenticator(sites, b"g" * 32, lambda: WALL + self.now)
         self.clients: list[Client] = []
 
     def token(self, user: str, **claims: object) -> str:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edge_config.schema import Auth
 from edge_config.secret import Secret
-from node.auth import Authenticator, AuthError, ExpiredToken, Grant, Identity, InvalidToken, Site, make_token
+from node.auth import Authenticator, AuthError, ExpiredToken, Grant, Identity, InvalidToken, make_token
+from node.sites import Site, Sites, VerificationKey, assemble
 
 SECRET = "a secret of the tests, long enough for HS256"
 OTHER = "another secret of the tests, long enough, too"
@@ -20,8 +21,12 @@ GUEST_KEY = b"g" * 32
 
 
 def authenticator(now: float = NOW, **rules: Any) -> Authenticator:  # noqa: ANN401 - attributes of Site
-    rules = {"secret": Secret(SECRET), **rules}
-    return Authenticator({"default": Site("default", **rules)}, GUEST_KEY, lambda: now)
+    rules = {"keys": (hs256(SECRET),), **rules}
+    return Authenticator(Sites([Site("default", **rules)]), GUEST_KEY, lambda: now)
+
+
+def hs256(secret: str, key_id: str = "") -> VerificationKey:
+    return VerificationKey(key_id, "HS256", secret.encode())
 
 
 def token(secret: str = SECRET, **claims: object) -> str:
@@ -70,8 +75,7 @@ def test_an_expired_token_is_told_from_a_bad_one() -> None:
         (token()[:-3], {}, "does not match our key"),
         (jwt.encode({"sub": "u1"}, "", "none"), {}, "is signed with 'none'; sign it with HS256"),
         (jwt.encode({"sub": "u1"}, SECRET * 2, "HS512"), {}, "is signed with 'HS512'; sign it with HS256"),
-        (token(), {"secret": None}, "this node has no key for tokens; configure auth.secret"),
-        (token(), {"secret": Secret("")}, "this node has no key for tokens"),
+        (token(), {"keys": ()}, "this node has no key for tokens; configure auth.secret"),
         (token(sub=7), {}, r"its claims can't be used: Expected `str`"),
         (token(exp="soon"), {}, "its claims can't be used"),
         (token(channels="a"), {}, "its claims can't be used"),
@@ -97,30 +101,31 @@ def test_a_token_may_name_audience_and_issuer(audience: object) -> None:
 
 
 def test_of_several_sites_the_one_whose_key_verifies_the_token_counts() -> None:
-    sites = {"a": Site("a", Secret(SECRET)), "b": Site("b", Secret(OTHER)), "c": Site("c")}
-    both = Authenticator(sites, GUEST_KEY, lambda: NOW)
+    sites = Site("a", (hs256(SECRET),)), Site("b", (hs256(OTHER),)), Site("c")
+    both = Authenticator(Sites(sites), GUEST_KEY, lambda: NOW)
     assert both.connection(token(OTHER), "").site == "b"
     assert both.connection(token(SECRET), "").site == "a"
 
 
 def test_the_default_site_is_what_the_configuration_says() -> None:
     auth = Auth(secret=Secret(SECRET), audience="a", issuer="i", leeway_seconds=7, insecure=True)
-    assert Site.default(auth) == Site("default", Secret(SECRET), "a", "i", 7, insecure=True)
+    expected = Site("default", (hs256(SECRET),), guests=True, audience="a", issuer="i", leeway=7)
+    assert list(assemble(auth)) == [expected]
 
 
 # -- guests ------------------------------------------------------------------------------------------------------
 
 
 def test_a_guest_is_the_same_guest_with_the_proof_even_after_a_restart() -> None:
-    first = authenticator(insecure=True).connection("", "")
+    first = authenticator(guests=True).connection("", "")
     assert first.guest
     assert first.user.startswith("guest:")
     assert len(first.user) == len("guest:") + 16
-    assert authenticator(insecure=True).connection("", first.proof) == first
+    assert authenticator(guests=True).connection("", first.proof) == first
 
 
 def test_two_guests_are_two() -> None:
-    gate = authenticator(insecure=True)
+    gate = authenticator(guests=True)
     assert gate.connection("", "").user != gate.connection("", "").user
 
 
@@ -128,15 +133,15 @@ def test_two_guests_are_two() -> None:
     "change", [lambda p: p[:-1] + "_", lambda p: "guest:0000000000000000" + p[22:], lambda _: "guest:1."]
 )
 def test_a_forged_proof_makes_a_new_guest(change: Any) -> None:  # noqa: ANN401 - a function of text
-    gate = authenticator(insecure=True)
+    gate = authenticator(guests=True)
     first = gate.connection("", "")
     forged = change(first.proof)
     assert gate.connection("", forged).user not in {first.user, forged.rpartition(".")[0]}
 
 
 def test_a_proof_of_another_node_family_is_void() -> None:
-    first = authenticator(insecure=True).connection("", "")
-    other = Authenticator({"default": Site("default", insecure=True)}, b"h" * 32, lambda: NOW)
+    first = authenticator(guests=True).connection("", "")
+    other = Authenticator(Sites([Site("default", guests=True)]), b"h" * 32, lambda: NOW)
     assert other.connection("", first.proof).user != first.user
 
 
@@ -190,7 +195,7 @@ def test_an_expired_subscription_token_is_told_from_a_bad_one() -> None:
 
 
 def test_a_session_id_can_not_be_guessed_from_the_client_id() -> None:
-    one, other = authenticator(), Authenticator({}, b"h" * 32)
+    one, other = authenticator(), Authenticator(Sites(()), b"h" * 32)
     assert one.session_id("c1") == authenticator().session_id("c1")
     assert len({one.session_id("c1"), one.session_id("c2"), other.session_id("c1")}) == 3
 
