@@ -32,6 +32,8 @@ def _clients(config: Config) -> Iterator[str]:
         yield "Guests may connect without a token (auth.insecure, which --dev turns on): not for production."
     else:
         yield "Guests are off: auth.insecure = true lets clients without a token in; --dev does so to try the node out."
+    if config.api.allow_weak_keys:
+        yield "API keys may be short, so they can be guessed (api.allow_weak_keys): for tests on this machine only."
     if ANY_ORIGIN in auth.allowed_origins:
         yield "Any web page may connect: list your sites in auth.allowed_origins instead of *."
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 
+from edge_config.api import Api
 from edge_config.channel import parse_channel
 from edge_config.faults import ConfigError, Fault
 from edge_config.kinds import RoomKind
@@ -89,6 +90,11 @@ class Listen:
         Bounds(0, 65_535),
         dev=0,
         flag="--internal-port",
+    )
+    api_on_public_port: bool = setting(
+        default=False,
+        meaning="Answer the server API (`/api/...`, with a key) on the public port too. The internal port has it in any"
+        " case.",
     )
     internal_token: Secret | None = setting(
         None, "Bearer token that the internal port asks for; empty: none, which only loopback may have."
@@ -313,6 +319,7 @@ class Config:
     node: Node = field(default_factory=Node)
     listen: Listen = field(default_factory=Listen)
     auth: Auth = field(default_factory=Auth)
+    api: Api = field(default_factory=Api)
     rooms: Rooms = field(default_factory=Rooms)
     kinds: Mapping[str, RoomKind] = field(default_factory=_default_kinds)
     limits: Limits = field(default_factory=Limits)
@@ -337,3 +344,7 @@ class Config:
             problem = f"there is no [kinds.{default}]"
             mend = f"Give one of {', '.join(self.kinds)}, or an empty text"
             yield Fault("rooms.default_kind", repr(default), problem, mend)
+        if self.api.allow_weak_keys and not (is_loopback(self.listen.host) and is_loopback(self.listen.internal_host)):
+            problem = "a weak key can be guessed, and others than this machine reach the node"
+            mend = "Give false and longer keys, or listen.host and listen.internal_host on loopback"
+            yield Fault("api.allow_weak_keys", "true", problem, mend, also=("listen.host", "listen.internal_host"))

@@ -20,9 +20,15 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from edge_config.api import read_api_keys
 from edge_config.schema import Durability
 from node import descriptors, endpoints, http
 from node.admission import Admission
+from node.api import Api
+from node.api_desk import Desk
+from node.api_document import document
+from node.api_keys import SiteKeys, configured
+from node.api_methods import Methods
 from node.auth import Authenticator
 from node.endpoints import Endpoints
 from node.faults import NodeFault
@@ -96,7 +102,8 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     gateway = Gateway(node, VERSION, config, metrics, condition, codec, throttle)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)
-    authenticator = Authenticator(assemble(config.auth), store.meta.guest_key)
+    sites = assemble(config.auth, api_keys=configured(read_api_keys(config.api.keys)))
+    authenticator = Authenticator(sites, store.meta.guest_key)
     options = SessionOptions(config)
 
     def open_session(connection: Connection) -> Session:
@@ -105,13 +112,21 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     build = Build(VERSION, sys.version.split()[0], node, config.node.region)
     vitals = Vitals(build, metrics, condition, config.node.data_dir)
     metrics.refreshers.append(partial(_measure_log, store, metrics))
-    public_http = HttpServer(
-        http.public_app(vitals, metrics), metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds
-    )
-    internal_http = HttpServer(
-        http.internal_app(vitals, metrics, scraper(metrics, build), listen.internal_token),
-        metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds,
+    desk = Desk(gateway, config.api.waiting_operations, partial(os.eventfd_write, wake, 1))
+    started = time.monotonic()
+    methods = Methods(
+        gateway, options, codec, lambda: str(uuid.uuid4()), authenticator.session_id,
+        lambda: time.monotonic() - started,
     )  # fmt: skip
+    api = Api(methods, desk, SiteKeys(lambda: authenticator.sites), config.api, metrics)
+    bounds = partial(
+        HttpServer, metrics=metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds,
+        body_bytes=config.api.body_bytes,
+    )  # fmt: skip
+    public_http = bounds(http.public_app(vitals, metrics, api=api if listen.api_on_public_port else None))
+    internal_http = bounds(
+        http.internal_app(vitals, metrics, scraper(metrics, build), listen.internal_token, api, document(VERSION))
+    )
     certificates = (
         Certificates(listen.tls_certificate, listen.tls_key) if listen.tls_certificate and listen.tls_key else None
     )
@@ -127,7 +142,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
             events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=page_origins(config),
-        codec=codec, open_session=open_session, work=gateway, wake=wake, certificates=certificates,
+        codec=codec, open_session=open_session, work=desk, wake=wake, certificates=certificates,
         serve_http=public_http.serve_socket,
     )  # fmt: skip
     where = Endpoints(

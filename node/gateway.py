@@ -184,6 +184,25 @@ class Gateway:
         if connections is not None and connections.pop(user.client, None) is not None and not connections:
             del self._users[user.site, user.user]
 
+    # -- for the server API --------------------------------------------------------------------------------------
+
+    def sessions(self, site: str, user: str) -> Sequence[User]:
+        """See `seams.Server`."""
+        return list(self._users.get((site, user), {}).values())
+
+    def connected(self, site: str) -> tuple[int, int]:
+        """See `seams.Server`."""
+        counts = [len(connections) for (of, _), connections in self._users.items() if of == site]
+        return sum(counts), len(counts)
+
+    def populated(self, site: str) -> Sequence[Room]:
+        """See `seams.Server`."""
+        return [room for name, room in self._populated.items() if name.site == site]
+
+    def members(self, room: AnyRoom) -> Mapping[str, int]:
+        """See `seams.Server`."""
+        return self._mine(room).users
+
     # -- for the router ------------------------------------------------------------------------------------------
 
     def committed(self, entries: Sequence[Entry]) -> None:

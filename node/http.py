@@ -1,9 +1,9 @@
-"""What is answered over plain HTTP: two Starlette applications.
+"""What is answered over plain HTTP: two Starlette applications, and beside them the server API (node/api.py).
 
 The public one has the page and the health of the node; it is given every request that is not the hub's. The internal
 one has metrics and status for operators, behind a bearer token if one is configured; without one it answers only under
 the names of loopback, or a web page whose name was made to point there could read it. Neither reads a request's body or
-touches the disk.
+touches the disk. The server API has keys of its own, whichever port it is asked on.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ _INTERNAL_FIELDS: Final = {
     b"referrer-policy": b"no-referrer",
     b"cache-control": b"no-store",
 }
+API_PREFIX: Final = "/api/"
+DOCUMENT_PATH: Final = "/api/openapi.json"
 _METHODS: Final = ("GET", "HEAD")
 _NEVER_STORED: Final = {"cache-control": "no-store"}
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -79,20 +81,27 @@ class Watched(Protocol):
         """How the node is."""
 
 
-def public_app(watched: Watched, metrics: Metrics, page: Mapping[str, PageFile] | None = None) -> ASGIApp:
+def public_app(
+    watched: Watched, metrics: Metrics, page: Mapping[str, PageFile] | None = None, api: ASGIApp | None = None
+) -> ASGIApp:
     """The application on the public port.
 
     Args:
         watched: The node.
         metrics: Where responses are counted.
         page: Its files; None: those that come with the node, read now.
+        api: The server API; None: it is not here.
     """
     served = load_page() if page is None else page
     routes = [*_health(watched), Route("/{path:path}", _page_endpoint(served), methods=list(_METHODS))]
-    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _PUBLIC_FIELDS, lambda _: None)
+    guarded = Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _PUBLIC_FIELDS, lambda _: None)
+    return guarded if api is None else Fork(api, metrics, guarded)
 
 
-def internal_app(watched: Watched, metrics: Metrics, scrape: Scrape, token: Secret | None) -> ASGIApp:
+def internal_app(  # noqa: PLR0913, PLR0917 - what it tells, composed in one place
+    watched: Watched, metrics: Metrics, scrape: Scrape, token: Secret | None, api: ASGIApp | None = None,
+    document: bytes = b"",
+) -> ASGIApp:  # fmt: skip
     """The application on the internal port.
 
     Args:
@@ -100,6 +109,8 @@ def internal_app(watched: Watched, metrics: Metrics, scrape: Scrape, token: Secr
         metrics: What is told, and where responses are counted.
         scrape: Renders `metrics`, in a thread.
         token: What requests must bear; None or empty: nothing.
+        api: The server API; None: it is not here.
+        document: Describes the server API (OpenAPI, JSON).
     """
 
     async def answer_metrics(_: Request) -> Response:
@@ -109,13 +120,34 @@ def internal_app(watched: Watched, metrics: Metrics, scrape: Scrape, token: Secr
     async def answer_status(_: Request) -> Response:
         return _json(watched.status())
 
+    async def answer_document(_: Request) -> Response:
+        return Response(document, headers=_NEVER_STORED, media_type="application/json")
+
     routes = [
         *_health(watched),
         Route("/metrics", answer_metrics, methods=list(_METHODS)),
         Route("/status", answer_status, methods=list(_METHODS)),
+        Route(DOCUMENT_PATH, answer_document, methods=list(_METHODS)),
     ]
     check = bearing(token) if token else _refuse_foreign_host
-    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _INTERNAL_FIELDS, check)
+    guarded = Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), metrics, _INTERNAL_FIELDS, check)
+    return guarded if api is None else Fork(api, metrics, guarded)
+
+
+class Fork:
+    """Gives requests of the server API to it, with header fields like those of the internal port, and others on."""
+
+    __slots__ = ("_api", "_otherwise")
+
+    def __init__(self, api: ASGIApp, metrics: Metrics, otherwise: ASGIApp) -> None:
+        self._api = Guard(api, metrics, _INTERNAL_FIELDS, None)
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = scope.get("path", "")
+        ours = scope["type"] == "http" and path.startswith(API_PREFIX) and path != DOCUMENT_PATH
+        await (self._api if ours else self._otherwise)(scope, receive, send)
 
 
 class Guard:
@@ -123,12 +155,13 @@ class Guard:
 
     Args:
         fields: Header fields that a response gets, unless it has them.
-        check: Says by the header fields of a request, with names in lower case, why it is refused; None: it is not.
+        check: Says by the header fields of a request, with names in lower case, why it is refused, or None. Without
+            a check, methods and bodies are the application's matter too.
     """
 
     __slots__ = ("_app", "_check", "_fields", "_metrics")
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, fields: Mapping[bytes, bytes], check: Check) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, fields: Mapping[bytes, bytes], check: Check | None) -> None:
         self._app = app
         self._metrics = metrics
         self._fields = fields
@@ -153,6 +186,8 @@ class Guard:
         await app(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
+        if self._check is None:
+            return None
         headers = dict(scope["headers"])
         if scope["method"] not in _METHODS:
             return _told(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.", {"allow": "GET, HEAD"})

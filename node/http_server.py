@@ -46,7 +46,7 @@ LINGER_SECONDS: Final = 2.0
 """How long bytes are still read after the response: closing with bytes unread would make TCP discard the response."""
 
 LINGER_BYTES: Final = 1_048_576
-BODY_BYTES: Final = 65_536  # read while a request is refused; no endpoint takes a body
+BODY_BYTES: Final = 65_536  # read while a request is refused, where no endpoint takes a longer body
 READ_BYTES: Final = 65_536
 
 _BUSY: Final = (
@@ -79,18 +79,21 @@ class HttpServer:
         metrics: Where open connections are counted.
         header_bytes: Most of a request's head.
         head_seconds: For a request's head.
+        body_bytes: Longest body that an endpoint takes.
         most: Connections at once; the next is turned away.
     """
 
-    def __init__(
-        self, app: ASGIApp, metrics: Metrics, *, header_bytes: int, head_seconds: float, most: int = MOST_CONNECTIONS
-    ) -> None:
+    def __init__(  # noqa: PLR0913 - bounds, given once
+        self, app: ASGIApp, metrics: Metrics, *, header_bytes: int, head_seconds: float, body_bytes: int = 0,
+        most: int = MOST_CONNECTIONS,
+    ) -> None:  # fmt: skip
         self._app = ASGIWrapper(cast("ASGIFramework", app))
         self._metrics = metrics
         self._head_seconds = head_seconds
         self._most = most
         self._open = 0
-        self._options = _options(header_bytes)
+        self._body_bytes = max(body_bytes, BODY_BYTES)
+        self._options = _options(header_bytes, self._body_bytes)
 
     async def serve(self, stream: trio.abc.HalfCloseableStream, peer: Peer, head: bytes = b"") -> None:
         """Answer one request and close the stream; what goes wrong is logged, not raised.
@@ -107,7 +110,7 @@ class HttpServer:
                 log.warning("http connection turned away", most=self._most, client=peer.client[0])
                 await _turn_away(stream)
             else:
-                exchange = _Exchange(stream, self._head_seconds)
+                exchange = _Exchange(stream, self._head_seconds, self._body_bytes)
                 await exchange.run(self._app, self._options, peer, head)
         except* Exception as faults:  # noqa: BLE001 (a fault of one connection is not the node's)
             log.fault("http exchange failed", faults, client=peer.client[0])
@@ -145,14 +148,14 @@ class HttpServer:
         await self.serve(stream, Peer(client[:2], server[:2]))
 
 
-def _options(header_bytes: int) -> HypercornConfig:
+def _options(header_bytes: int, body_bytes: int) -> HypercornConfig:
     options = HypercornConfig()
     options.accesslog = None
     options.errorlog = logging.getLogger(__name__)
     options.include_server_header = False
     options.h11_max_incomplete_size = header_bytes
     options.keep_alive_max_requests = 0  # Connection: close on every response
-    options.max_app_queue_size = BODY_BYTES  # more events than the bytes that are read of a body can be
+    options.max_app_queue_size = body_bytes  # more events than the bytes that are read of a body can be
     return options
 
 
@@ -167,8 +170,8 @@ class _Http1(H11Protocol):
 class _Exchange:
     """A request and its response."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, head_seconds: float) -> None:
-        self._stream = stream
+    def __init__(self, stream: trio.abc.HalfCloseableStream, head_seconds: float, body_bytes: int) -> None:
+        self._stream, self._body_bytes = stream, body_bytes
         self._sending = trio.Lock()
         self._answered = trio.Event()
         self._reading = trio.CancelScope()
@@ -198,7 +201,7 @@ class _Exchange:
 
     async def _read(self, protocol: H11Protocol, head: bytes) -> None:
         """Feed the request to the protocol until the end, or until there is more of it than any request needs."""
-        left = len(head) + protocol.config.h11_max_incomplete_size + BODY_BYTES
+        left = len(head) + protocol.config.h11_max_incomplete_size + self._body_bytes
         try:
             data = head or await self._stream.receive_some(READ_BYTES)
             while data and left > 0:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MOST_LABEL_VALUES: Final = 64
 """Of one tally; the rarest beyond it are exported together as ``other``. More than any list of codes of ours has."""
 
+MOST_LABEL_TUPLES: Final = 1024
+"""The same of a tally with several labels: some dozen sites with all methods of the server API."""
+
 DELAY_SECONDS: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 )  # fmt: skip
@@ -102,6 +105,7 @@ class Metrics:
     __slots__ = (
         "accepted",
         "acknowledged",
+        "api_requests",
         "bytes_received",
         "bytes_sent",
         "closed",
@@ -142,6 +146,7 @@ class Metrics:
         self.slow_closes = 0
         self.http_connections = 0
         self.http_responses: Counter[int] = Counter()
+        self.api_requests: Counter[tuple[str, str, str]] = Counter()
 
         self.received = 0
         self.acknowledged = 0
@@ -194,7 +199,7 @@ class Family:
         form: What it is.
         field: Where it is read from: an attribute of `Metrics`, or one of an attribute of it.
         meaning: For people, a phrase.
-        label: Name of the label of a tally.
+        label: Name of the label of a tally; of several, whose tally counts tuples, with commas between them.
     """
 
     name: str
@@ -228,6 +233,9 @@ FAMILIES: Final = (
     _counter("slow_closes", "slow_closes", "Connections closed because too much output was waiting (3008)"),
     _gauge("http_connections", "http_connections", "Open connections served by the HTTP application"),
     _tally("http_responses", "status", "http_responses", "Responses of the HTTP application"),
+    _tally(
+        "api_requests", "site,method,outcome", "api_requests", "Requests of the server API, and commands in batches"
+    ),
     _tally("commands", "command", "sessions.commands", "Commands from clients"),
     _tally("errors", "code", "sessions.errors", "Commands answered with an error"),
     _tally("recoveries", "outcome", "sessions.recoveries", "Subscriptions that asked to resume"),
@@ -293,14 +301,15 @@ class MetricsCollector(Collector):
         yield info
 
 
-_Value: TypeAlias = "int | float | Counter[str] | Counter[int] | Histogram"
+_Tally: TypeAlias = "Counter[str] | Counter[int] | Counter[tuple[str, str, str]]"
+_Value: TypeAlias = "int | float | _Tally | Histogram"
 
 
 def _exported(family: Family, value: _Value) -> Metric:
     if isinstance(value, Counter):
-        tally = CounterMetricFamily(family.name, family.meaning, labels=(family.label,))
-        for label, count in _capped(value):
-            tally.add_metric((label,), count)
+        tally = CounterMetricFamily(family.name, family.meaning, labels=family.label.split(","))
+        for labels, count in _capped(value):
+            tally.add_metric(labels, count)
         return tally
     if isinstance(value, Histogram):
         bounds = (*(str(float(bound)) for bound in value.bounds), "+Inf")
@@ -311,11 +320,13 @@ def _exported(family: Family, value: _Value) -> Metric:
     return GaugeMetricFamily(family.name, family.meaning, value=value)
 
 
-def _capped(tally: Counter[str] | Counter[int]) -> Iterator[tuple[str, int]]:
-    ranked = tally.most_common()
-    yield from ((str(label), count) for label, count in ranked[:MOST_LABEL_VALUES])
-    if rest := ranked[MOST_LABEL_VALUES:]:
-        yield "other", sum(count for _, count in rest)
+def _capped(tally: _Tally) -> Iterator[tuple[tuple[str, ...], int]]:
+    ranked: list[tuple[object, int]] = [*tally.most_common()]
+    parts = [(label if isinstance(label, tuple) else (label,), count) for label, count in ranked]
+    most = MOST_LABEL_VALUES if not parts or len(parts[0][0]) == 1 else MOST_LABEL_TUPLES
+    yield from ((tuple(map(str, labels)), count) for labels, count in parts[:most])
+    if rest := parts[most:]:
+        yield ("other",) * len(rest[0][0]), sum(count for _, count in rest)
 
 
 Scrape: TypeAlias = "Callable[[], bytes]"

@@ -68,7 +68,7 @@ def presence(session: Session, command_id: int, request: ChannelRequest) -> None
     """
 
     def reply(room: Room) -> None:
-        _require(request.channel, room.kind, Presence.ROSTER)
+        require_presence(request.channel, room.kind, Presence.ROSTER)
         session.finish(session.transport.codec.presence(command_id, session.gateway.presence(room)))
 
     _read(session, command_id, "presence", request.channel, reply)
@@ -82,14 +82,19 @@ def presence_stats(session: Session, command_id: int, request: ChannelRequest) -
     """
 
     def reply(room: Room) -> None:
-        _require(request.channel, room.kind, Presence.COUNTS)
+        require_presence(request.channel, room.kind, Presence.COUNTS)
         clients, users = session.gateway.presence_stats(room)
         session.finish(session.transport.codec.presence_stats(command_id, clients, users))
 
     _read(session, command_id, "presence", request.channel, reply)
 
 
-def _require(channel: str, kind: RoomKind, least: Presence) -> None:
+def require_presence(channel: str, kind: RoomKind, least: Presence) -> None:
+    """Refuse what a kind of rooms does not tell of who is there.
+
+    Raises:
+        CommandError: 108.
+    """
     if kind.presence is Presence.OFF or (kind.presence is Presence.COUNTS and least is Presence.ROSTER):
         raise CommandError(ErrorCode.NOT_AVAILABLE, f"presence is {kind.presence.value} in {channel!r}")
 

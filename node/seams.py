@@ -150,6 +150,9 @@ class User(Protocol):
     def disconnect(self, code: DisconnectCode, reason: str = "") -> None:
         """Close the connection; `reason` is added to the code's text."""
 
+    def disconnect_as(self, code: int, reason: str) -> None:
+        """Close the connection with any code of the protocol, 3000 to 4999; `reason` empty: the code's text."""
+
     def unsubscribe(self, channel: str, code: UnsubscribeCode, reason: str = "") -> None:
         """End a subscription with an unsubscribe push; nothing happens if there is none."""
 
@@ -212,3 +215,19 @@ class Gateway(Protocol):
 
     def sender(self, site: str, user: str) -> bytes:
         """The pseudonym of a user in the log."""
+
+
+class Server(Gateway, Protocol):
+    """The node, as the server API sees it."""
+
+    def sessions(self, site: str, user: str) -> Sequence[User]:
+        """A user's connections here."""
+
+    def connected(self, site: str) -> tuple[int, int]:
+        """How many connections and users of a site are here."""
+
+    def populated(self, site: str) -> Sequence[Room]:
+        """A site's rooms with members here."""
+
+    def members(self, room: Room) -> Mapping[str, int]:
+        """How many connections each user has in a room; empty where presence is off."""

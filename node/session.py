@@ -204,6 +204,10 @@ class Session:
         """Close the connection; `reason` is added to the code's text."""
         self._close(code, close_reason(code.text, reason))
 
+    def disconnect_as(self, code: int, reason: str) -> None:
+        """Close the connection with any code of the protocol; `reason` empty: the code's text."""
+        self._close(code, close_reason(reason or _CLOSE_TEXTS.get(code, "disconnected by the server"), ""))
+
     def unsubscribe(self, channel: str, code: UnsubscribeCode, reason: str = "") -> None:
         """End a subscription with an unsubscribe push; nothing happens if there is none."""
         if self.leave(channel) is None:
@@ -391,7 +395,7 @@ class Session:
             self._ping_at = self._now + REFUSED_SECONDS
             self._wake(self._ping_at)
 
-    def _close(self, code: DisconnectCode, reason: str) -> None:
+    def _close(self, code: int, reason: str) -> None:
         if self.state is CLOSED:
             return
         self.gateway.counters.closes[code] += 1
@@ -586,6 +590,7 @@ _HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {
     "refresh": connecting.refresh,
     "sub_refresh": subscribing.sub_refresh,
 }
+_CLOSE_TEXTS: Final = {int(code): code.text for code in DisconnectCode}
 _OUT_OF_TURN: Final = ("{} comes once, first", "{} before connect")
 
 

@@ -88,6 +88,11 @@ class NodeProcess:
         return self._where.public
 
     @property
+    def internal(self) -> str:
+        """The URL of its internal port."""
+        return self._where.internal
+
+    @property
     def port(self) -> int:
         """Its public port."""
         return self._port

@@ -1,0 +1,261 @@
+"""The requests and results of the server API: names and meanings of Centrifugo's HTTP API.  Sans-I/O.
+
+Unknown fields are ignored, as its clients send some that concern features which are not here. What is known and can't
+be honoured is refused with 108, so that nobody believes in it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Offset: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+ANY: Final = Raw(b"")
+
+
+class Position(Struct):
+    """A place in a room's stream."""
+
+    offset: Offset = 0
+    epoch: str = ""
+
+
+class Content(Struct, kw_only=True):
+    """What `publish` and `broadcast` have in common.
+
+    Attributes:
+        data: JSON. In rooms of schema `chat` a message; its `id` may be left out.
+        b64data: Instead of `data`: JSON in base64.
+        skip_history: Only false: every publication is kept.
+        tags: Only empty: publications have none.
+        idempotency_key: In a retry the same; then the first result is given. At most 64 bytes.
+        user: Author, beyond Centrifugo; empty: the system.
+    """
+
+    data: Raw | UnsetType = UNSET
+    b64data: str = ""
+    skip_history: bool = False
+    tags: dict[str, str] = {}
+    idempotency_key: str = ""
+    user: str = ""
+
+
+class PublishRequest(Content, kw_only=True):
+    """Publish in a room; answered when it is on disk."""
+
+    channel: str
+
+
+class PublishResult(Struct):
+    """Where the publication is."""
+
+    offset: Count
+    epoch: str
+
+
+class BroadcastRequest(Content, kw_only=True):
+    """Publish the same in several rooms."""
+
+    channels: list[str]
+
+
+class ErrorBody(Struct):
+    """Why something was not done; `code` is of the client protocol's table."""
+
+    code: int
+    message: str
+
+
+class PublishReply(Struct):
+    """What became of one publication of a broadcast: a result or an error."""
+
+    result: PublishResult | UnsetType = UNSET
+    error: ErrorBody | UnsetType = UNSET
+
+
+class BroadcastResult(Struct):
+    """One reply for each channel, in their order."""
+
+    responses: list[PublishReply]
+
+
+class ChannelRequest(Struct, kw_only=True):
+    """Names a room."""
+
+    channel: str
+
+
+class HistoryRequest(ChannelRequest, kw_only=True):
+    """Read a room's history.
+
+    Attributes:
+        limit: 0: only the position; -1: as many as one answer may have.
+        since: Where to begin, exclusive.
+        reverse: Newest first.
+    """
+
+    limit: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 0
+    since: Position | None = None
+    reverse: bool = False
+
+
+class ClientInfo(Struct):
+    """Who is connected."""
+
+    user: str
+    client: str
+    conn_info: Raw | UnsetType = UNSET
+    chan_info: Raw | UnsetType = UNSET
+
+
+class Publication(Struct):
+    """A publication of the history; `info` is there if a client made it."""
+
+    data: Raw
+    offset: Count
+    info: ClientInfo | UnsetType = UNSET
+
+
+class HistoryResult(Struct):
+    """Part of a room's history, and the room's present position."""
+
+    publications: list[Publication]
+    epoch: str
+    offset: Count
+
+
+class PresenceResult(Struct):
+    """Who is in a room, by client id."""
+
+    presence: dict[str, ClientInfo]
+
+
+class PresenceStatsResult(Struct):
+    """How many are in a room."""
+
+    num_clients: Count
+    num_users: Count
+
+
+class ChannelsRequest(Struct, kw_only=True):
+    """List rooms with members here.
+
+    Attributes:
+        pattern: `*`, `?` and `[abc]` stand for characters; empty: all.
+    """
+
+    pattern: Annotated[str, Meta(max_length=255)] = ""
+
+
+class ChannelInfo(Struct):
+    """A room with members."""
+
+    num_clients: Count
+
+
+class ChannelsResult(Struct):
+    """Rooms with members here, by channel."""
+
+    channels: dict[str, ChannelInfo]
+
+
+class RoomsRequest(ChannelsRequest, kw_only=True):
+    """List rooms with members here, and where they stand."""
+
+
+class RoomInfo(Struct):
+    """A room with members.
+
+    Attributes:
+        kind: Name of its kind.
+        offset: Of its newest entry.
+        num_clients: Subscriptions here.
+        num_users: Users here; 0 where presence is off.
+    """
+
+    channel: str
+    kind: str
+    offset: Count
+    epoch: str
+    num_clients: Count
+    num_users: Count
+
+
+class RoomsResult(Struct):
+    """Rooms with members here, in the order of their names."""
+
+    rooms: list[RoomInfo]
+
+
+class MembersResult(Struct):
+    """How many connections each user has in a room."""
+
+    members: dict[str, int]
+
+
+class InfoRequest(Struct):
+    """Ask for the node's figures; of the key's site only."""
+
+
+class NodeInfo(Struct):
+    """A node's figures of one site; `uptime` in seconds."""
+
+    uid: str
+    name: str
+    version: str
+    num_clients: Count
+    num_users: Count
+    num_subs: Count
+    num_channels: Count
+    uptime: Count
+
+
+class InfoResult(Struct):
+    """The nodes."""
+
+    nodes: list[NodeInfo]
+
+
+class UserRequest(Struct, kw_only=True):
+    """Names a user's connections.
+
+    Attributes:
+        client: Only the connection with this client id; empty: any.
+        session: Only the connection with this session id; empty: any.
+    """
+
+    user: str
+    client: str = ""
+    session: str = ""
+
+
+class UnsubscribeRequest(UserRequest, kw_only=True):
+    """End subscriptions of a user."""
+
+    channel: str
+
+
+class DisconnectCodeBody(Struct):
+    """How to close; 3500 to 3999 and 4500 to 4999 keep SDKs from connecting again."""
+
+    code: Annotated[int, Meta(ge=0, le=4999)] = 0
+    reason: Annotated[str, Meta(max_length=100)] = ""
+
+
+class DisconnectRequest(UserRequest, kw_only=True):
+    """Close connections of a user.
+
+    Attributes:
+        whitelist: Client ids that stay.
+        disconnect: Code and reason; without it 3503.
+    """
+
+    whitelist: list[str] = []
+    disconnect: DisconnectCodeBody | None = None
+
+
+class Empty(Struct):
+    """Nothing more is to be told."""

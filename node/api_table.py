@@ -1,0 +1,64 @@
+"""The methods of the server API: name, request, result, and the scope that a key must have.  Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from msgspec import Raw, Struct
+
+from node import api_calls as calls
+from node.api_methods import Methods
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Method(NamedTuple):
+    """One method.
+
+    Attributes:
+        request: What its body holds.
+        result: What its answer holds, for the document.
+        scope: Of `edge_config.api.SCOPES`.
+        perform: Carries it out on the hub's task; None: it is made of others.
+    """
+
+    request: type[Struct]
+    result: type[Struct]
+    scope: str
+    perform: Callable[[Methods, str, Any, Any], None] | None
+
+
+class BatchRequest(Struct, kw_only=True):
+    """Several commands in one request, carried out in order, or at once if `parallel`.
+
+    Attributes:
+        commands: Each has one field, named as a method, with that method's request.
+    """
+
+    commands: list[dict[str, Raw]]
+    parallel: bool = False
+
+
+class BatchResult(Struct):
+    """One reply for each command, in their order: it has one field, the method's name with its result, or `error`."""
+
+    replies: list[dict[str, Raw]]
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    "publish": Method(calls.PublishRequest, calls.PublishResult, "publish", Methods.publish),
+    "broadcast": Method(calls.BroadcastRequest, calls.BroadcastResult, "publish", None),
+    "history": Method(calls.HistoryRequest, calls.HistoryResult, "read", Methods.history),
+    "presence": Method(calls.ChannelRequest, calls.PresenceResult, "read", Methods.presence),
+    "presence_stats": Method(calls.ChannelRequest, calls.PresenceStatsResult, "read", Methods.presence_stats),
+    "channels": Method(calls.ChannelsRequest, calls.ChannelsResult, "read", Methods.rooms),
+    "rooms": Method(calls.RoomsRequest, calls.RoomsResult, "read", Methods.rooms),
+    "members": Method(calls.ChannelRequest, calls.MembersResult, "read", Methods.members),
+    "info": Method(calls.InfoRequest, calls.InfoResult, "read", Methods.info),
+    "unsubscribe": Method(calls.UnsubscribeRequest, calls.Empty, "manage", Methods.unsubscribe),
+    "disconnect": Method(calls.DisconnectRequest, calls.Empty, "manage", Methods.disconnect),
+    "history_remove": Method(calls.ChannelRequest, calls.Empty, "manage", Methods.history_remove),
+}
+BATCH: Final = "batch"
+EVERY: Final = (*METHODS, BATCH)

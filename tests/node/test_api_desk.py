@@ -1,0 +1,87 @@
+"""The queue between HTTP tasks and the hub's task."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from node.api_desk import MOST_PER_TURN, Desk, Pending
+
+
+class FakeWork:
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def turn(self) -> None:
+        self.done.append("turn")
+
+    def drain(self) -> None:
+        self.done.append("drain")
+
+    def distribute(self) -> None:
+        self.done.append("distribute")
+
+
+class Bell:
+    rings = 0
+
+    def __call__(self) -> None:
+        self.rings += 1
+
+
+def test_operations_are_carried_out_in_order_before_the_work_that_they_make() -> None:
+    work, bell = FakeWork(), Bell()
+    desk = Desk(work, 10, bell)
+    assert desk.put(lambda: work.done.append("first"))
+    assert desk.put(lambda: work.done.append("second"))
+    assert bell.rings == 1
+    desk.turn()
+    desk.drain()
+    desk.distribute()
+    assert work.done == ["first", "second", "turn", "drain", "distribute"]
+    desk.turn()
+    assert bell.rings == 1
+
+
+def test_a_full_desk_takes_nothing_until_the_hub_has_turned() -> None:
+    desk = Desk(FakeWork(), 2, Bell())
+    assert [desk.put(lambda: None) for _ in range(3)] == [True, True, False]
+    desk.turn()
+    assert desk.put(lambda: None)
+
+
+def test_a_turn_has_an_end_and_the_rest_comes_in_the_next() -> None:
+    work, bell = FakeWork(), Bell()
+    desk = Desk(work, 10_000, bell)
+    for _ in range(MOST_PER_TURN + 1):
+        desk.put(lambda: work.done.append("x"))
+    desk.turn()
+    assert (work.done.count("x"), bell.rings) == (MOST_PER_TURN, 2)
+    desk.turn()
+    assert (work.done.count("x"), bell.rings) == (MOST_PER_TURN + 1, 2)
+
+
+def test_a_fault_of_one_operation_is_not_the_others() -> None:
+    work = FakeWork()
+    desk = Desk(work, 10, Bell())
+    desk.put(lambda: next(iter(())))
+    desk.put(lambda: work.done.append("next"))
+    desk.turn()
+    assert work.done == ["next", "turn"]
+
+
+async def test_the_first_answer_counts() -> None:
+    pending: Pending[int] = Pending()
+    assert pending.begin()
+    pending(1)
+    pending(2)
+    assert await pending.wait(1) == 1
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun(autojump_clock: trio.testing.MockClock) -> None:
+    del autojump_clock
+    pending: Pending[int] = Pending()
+    assert await pending.wait(4) is None
+    assert trio.current_time() == 4
+    assert not pending.begin()
+    assert not pending.begun
