@@ -236,6 +236,12 @@ class Log:
     retention_bytes: int = setting(
         0, "The oldest entries are forgotten when the log passes this; 0: never by size.", Bounds(0)
     )
+    undo_days: int = setting(
+        30,
+        "A removed chat message can be restored within this time, unreadable to clients meanwhile; then its text is"
+        " erased from the disk.",
+        Bounds(1, 3650),
+    )
     dedupe_days: int = setting(
         7, "A message sent again under its id within this time is recognised: a phone's week offline.", Bounds(1, 365)
     )

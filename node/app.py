@@ -222,7 +222,7 @@ async def _keep_house(config: Config, store: Log, condition: Condition) -> None:
             condition.log_reason = "the disk is nearly full: free space, or lower retention" if store.full else ""
         if trio.current_time() >= next_sweep:
             next_sweep += RETENTION_SECONDS if keeps else RETENTION_SECONDS * 60
-            store.retain(rule, config.log.dedupe_days * DAY_SECONDS)
+            store.retain(rule, config.log.dedupe_days * DAY_SECONDS, config.log.undo_days * DAY_SECONDS)
         await trio.sleep(HOUSEKEEPING_SECONDS)
 
 

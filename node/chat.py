@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 MessageType: TypeAlias = Literal["text", "image", "file", "action"]
 SERVER_OWNED: Final = frozenset({"chatRoom", "userId", "timestamp", "sequence"})
+SAMPLE: Final = 'a chat message is an object such as {"id": "<uuid>", "content": "Hello"}'
 WORDLESS: Final = frozenset({"image", "file"})  # types that say something without `content`
+REMOVED: Final = "removed"  # the reason of a removal that gives none
 ERASED: Final = b"erased:"  # begins what stands for the user id of an author whose message was erased
 MENTION_BYTES: Final = 255  # of a user id in `mentions`: no site's ids are longer
 _WIDEST: Final = 4  # bytes of a character in UTF-8, at most
@@ -64,10 +66,10 @@ _encode: Final = msgspec.json.Encoder().encode
 class ChatFormat:
     """Checks messages against the limits of the configuration."""
 
-    __slots__ = ("_limits",)
+    __slots__ = ("limits",)
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
 
     def canonical(self, message: ChatMessage, head: int) -> bytes:
         """The bytes that the log keeps of a message.
@@ -79,36 +81,36 @@ class ChatFormat:
         Raises:
             CommandError: 107; names the field, what is wrong with it, and the mend.
         """
-        limits = self._limits
+        limits = self.limits
         if len(message.id) * _WIDEST > limits.message_id_bytes:
-            _bound("id", message.id, limits.message_id_bytes)
+            bound("id", message.id, limits.message_id_bytes)
         if len(message.content) * _WIDEST > limits.content_bytes:
-            _bound("content", message.content, limits.content_bytes)
+            bound("content", message.content, limits.content_bytes)
         if message.type is UNSET:
             message.type = "text"
         if not message.id:
-            raise _bad("id is empty; give a UUID, and the same one in a retry")
+            raise bad("id is empty; give a UUID, and the same one in a retry")
         if not message.content and message.type not in WORDLESS:
-            raise _bad(f"content is empty, which a message of type {message.type} can't be")
+            raise bad(f"content is empty, which a message of type {message.type} can't be")
         if message.reply_to is not UNSET and not 1 <= message.reply_to <= head:
-            raise _bad(f"replyTo is {message.reply_to}, but the room's messages are 1 to {head}")
+            raise bad(f"replyTo is {message.reply_to}, but the room's messages are 1 to {head}")
         if message.mentions is not UNSET or message.attachments is not UNSET or message.meta is not UNSET:
             self._bound_extras(message)
         data = _encode(message)
         if len(data) > limits.body_bytes:
-            raise _bad(f"the message is {len(data)} bytes long, at most {limits.body_bytes} are taken")
+            raise bad(f"the message is {len(data)} bytes long, at most {limits.body_bytes} are taken")
         return data
 
     def _bound_extras(self, message: ChatMessage) -> None:
-        limits = self._limits
+        limits = self.limits
         if message.mentions is not UNSET:
             _bound_items("mentions", len(message.mentions), limits.mentions)
             for user in message.mentions:
-                _bound("a user in mentions", user, MENTION_BYTES)
+                bound("a user in mentions", user, MENTION_BYTES)
         if message.attachments is not UNSET:
             _bound_items("attachments", len(message.attachments), limits.attachments)
         if message.meta is not UNSET and (size := len(bytes(message.meta))) > limits.meta_bytes:
-            raise _bad(f"meta is {size} bytes long, at most {limits.meta_bytes} are taken")
+            raise bad(f"meta is {size} bytes long, at most {limits.meta_bytes} are taken")
 
 
 def parse(data: bytes | Raw) -> ChatMessage:
@@ -120,7 +122,7 @@ def parse(data: bytes | Raw) -> ChatMessage:
     try:
         return _decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
-        _refuse(bytes(data), error, ChatMessage.__struct_encode_fields__)
+        refuse(bytes(data), error, ChatMessage.__struct_encode_fields__)
 
 
 def parse_parameters(data: bytes | Raw) -> tuple[str, ChatMessage]:
@@ -132,7 +134,7 @@ def parse_parameters(data: bytes | Raw) -> tuple[str, ChatMessage]:
     try:
         given = _decode_parameters(data)
     except (msgspec.MsgspecError, RecursionError) as error:
-        _refuse(bytes(data), error, _SendParameters.__struct_encode_fields__)
+        refuse(bytes(data), error, _SendParameters.__struct_encode_fields__)
     return given.channel, ChatMessage(*(getattr(given, name) for name in ChatMessage.__struct_fields__))
 
 
@@ -152,14 +154,20 @@ def publication(data: bytes, channel_json: bytes, user_json: bytes, ts_ms: int, 
     )  # fmt: skip
 
 
+def placeholder(cmid: str, reason: str) -> bytes:
+    """What stands for the canonical bytes of a message that was removed, and of its edits."""
+    return b'{"id":%b,"type":"placeholder","reason":%b}' % (_encode(cmid), _encode(reason))
+
+
 def erased(cmid: str, channel_json: bytes, sender: bytes, ts_ms: int, sequence: int) -> bytes:
     """What stands at the offset of a message whose body was erased.
 
     The author's id went with the body. Clients take a message for the same where `userId` and `id` are, so the
     author's pseudonym in the log, `sender`, stands for it.
     """
-    head = b'{"id":%b,"type":"placeholder","reason":"erased"}' % _encode(cmid)
-    return publication(head, channel_json, b'"%b%b"' % (ERASED, sender.hex().encode()), ts_ms, sequence)
+    return publication(
+        placeholder(cmid, "erased"), channel_json, b'"%b%b"' % (ERASED, sender.hex().encode()), ts_ms, sequence
+    )
 
 
 @lru_cache(maxsize=256)  # a page of history spans few seconds, live traffic one
@@ -167,29 +175,45 @@ def _utc(second: int) -> bytes:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
-def _bad(detail: str) -> CommandError:
+def bad(detail: str) -> CommandError:
+    """Error 107."""
     return CommandError(ErrorCode.BAD_REQUEST, detail)
 
 
-def _bound(name: str, text: str, most: int) -> None:
+def bound(name: str, text: str, most: int) -> None:
+    """Refuse a text that is longer than so many bytes in UTF-8.
+
+    Raises:
+        CommandError: 107.
+    """
     if (size := len(text.encode())) > most:
-        raise _bad(f"{name} is {size} bytes long, at most {most} are taken")
+        raise bad(f"{name} is {size} bytes long, at most {most} are taken")
 
 
 def _bound_items(name: str, count: int, most: int) -> None:
     if count > most:
-        raise _bad(f"{count} {name}, at most {most} are taken")
+        raise bad(f"{count} {name}, at most {most} are taken")
 
 
-def _refuse(data: bytes, error: Exception, fields: tuple[str, ...]) -> NoReturn:
-    """Say what is wrong with a message in the client's terms."""
+def refuse(data: bytes, error: Exception, fields: tuple[str, ...], sample: str = SAMPLE) -> NoReturn:
+    """Say what is wrong with a message, or with the parameters of an rpc, in the client's terms.
+
+    Args:
+        data: What the client gave.
+        error: What the decoder said.
+        fields: That may be given.
+        sample: How it may look, said of what is no object.
+
+    Raises:
+        CommandError: 107.
+    """
     try:
         given = _decode_any(data)
     except (msgspec.MsgspecError, RecursionError):
-        raise _bad('a chat message is an object such as {"id": "<uuid>", "content": "Hello"}') from error
+        raise bad(sample) from error
     for name in given:
         if name in SERVER_OWNED:
-            raise _bad(f"{name} is set by the server; leave it out") from error
+            raise bad(f"{name} is set by the server; leave it out") from error
         if name not in fields:
-            raise _bad(f"{name} is no field of it; give {', '.join(fields)}, or put it into meta") from error
-    raise _bad(str(error)) from error
+            raise bad(f"{name} is no field of it; give {', '.join(fields)}, or put it into meta") from error
+    raise bad(str(error)) from error

@@ -139,6 +139,14 @@ class Gateway:
         self._metrics.received += 1
         self._submit(submit)
 
+    def probe(self, room: AnyRoom, submit: Submit) -> None:  # noqa: ARG002 - a mesh needs to know which room
+        """See `seams.Gateway`."""
+        self.router.probe(submit)
+
+    def wall_ms(self) -> int:
+        """See `seams.Gateway`."""
+        return time.time_ns() // 1_000_000
+
     def join(self, room: AnyRoom, member: Member) -> None:
         """See `seams.Gateway`."""
         here = self._mine(room)
@@ -273,6 +281,8 @@ class Gateway:
             return
         if room.joined:
             codec = self._codec
+            if room.state.removals is not None:
+                entry = room.state.removals.show(entry)
             publication = encode_publication(codec, room, entry)
             room.frames.append(text_frame(codec.push_publication(room.channel_json, publication)))
             self._dirty[room] = None

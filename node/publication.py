@@ -18,6 +18,9 @@ _CHAT: Final = Schema.CHAT  # an attribute of an Enum costs more each time
 def chat_data(room: Room, entry: Entry) -> bytes:
     """A chat room's entry as the whole message, JSON."""
     if not entry.data:
+        if entry.removal is not None:
+            head = chat.placeholder(entry.cmid, entry.removal.reason or chat.REMOVED)
+            return chat.publication(head, room.channel_json, entry.info, entry.ts, entry.sequence)
         return chat.erased(entry.cmid, room.channel_json, entry.sender, entry.ts, entry.sequence)
     return chat.publication(entry.data, room.channel_json, entry.info, entry.ts, entry.sequence)
 

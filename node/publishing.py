@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec import UNSET
 from typing_extensions import override
 
 from edge_config.kinds import Schema
@@ -37,11 +38,13 @@ class Submitted(msgspec.Struct, gc=False, eq=False):
         session: Whose; None: the outcome matters no more.
         command_id: Of the command to be answered.
         deadline: Monotonic seconds at which it is answered 100, outcome unknown.
+        refusal: Why it may not be made; answers it unless it was made before.
     """
 
     session: Session | None
     command_id: int
     deadline: float
+    refusal: CommandError | None = None
 
     def __call__(self, outcome: Outcome) -> None:
         """Answer the command."""
@@ -52,6 +55,8 @@ class Submitted(msgspec.Struct, gc=False, eq=False):
             self.accepted(session, outcome)
         elif isinstance(outcome, Duplicate):
             self.repeated(session, outcome.sequence)
+        elif outcome is Refusal.NEW and self.refusal is not None:
+            session.settle(self, self.refusal)
         elif isinstance(outcome, Refusal):
             session.settle(self, CommandError(ErrorCode.BAD_REQUEST, f"{outcome.value}; give a new message a new id"))
         else:
@@ -66,8 +71,8 @@ class Submitted(msgspec.Struct, gc=False, eq=False):
         session.settle(self, session.transport.codec.published(self.command_id))
 
 
-class Sent(Submitted, gc=False, eq=False):
-    """A message of rpc `send`, which is answered with the whole message.
+class Sent(Submitted, gc=False, eq=False, kw_only=True):
+    """An entry of an rpc, which is answered with the whole entry.
 
     Attributes:
         room: Where.
@@ -106,31 +111,46 @@ def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     if subscription is not None and subscription.may_publish:
         _submit(session, command_id, subscription.room, request.data)
         return
-    _enter(session, request.channel, command_id, lambda room: _submit(session, command_id, room, request.data))
+    enter(session, request.channel, command_id, lambda room: _submit(session, command_id, room, request.data))
 
 
 def send(session: Session, command_id: int, request: RpcRequest) -> None:
-    """Rpc `send`.
+    """Rpc `send`, and `reply`, which is `send` with a `replyTo` that may not be left out.
 
     Raises:
         CommandError: It is refused before anything was submitted.
     """
     channel, message = chat.parse_parameters(request.data)
+    if request.method == "reply" and message.reply_to is UNSET:
+        raise chat.bad("replyTo is missing; give the sequence of the message that is answered")
     subscription = session.subscriptions.get(channel)
 
     def submit(room: Room) -> None:
-        if room.kind.schema is not _CHAT:
-            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel!r} is no chat room; use publish")
-        _submit_message(session, Sent(session, command_id, session.command_deadline, room), room, message)
+        require_chat(room)
+        _submit_message(session, Sent(session, command_id, session.command_deadline, room=room), room, message)
 
     if subscription is not None and subscription.may_publish:
         submit(subscription.room)
     else:
-        _enter(session, channel, command_id, submit)
+        enter(session, channel, command_id, submit)
 
 
-def _enter(session: Session, channel: str, command_id: int, then: Callable[[Room], None]) -> None:
-    """Open a room in which the client has no right to publish by its subscription."""
+def require_chat(room: Room) -> None:
+    """Refuse a chat method in a room of another schema.
+
+    Raises:
+        CommandError: 108.
+    """
+    if room.kind.schema is not _CHAT:
+        raise CommandError(ErrorCode.NOT_AVAILABLE, f"{room.id.channel!r} is no chat room; use publish")
+
+
+def enter(session: Session, channel: str, command_id: int, then: Callable[[Room], None]) -> None:
+    """Open a room to publish in, if the client may; everything waits behind the command.
+
+    Raises:
+        CommandError: 103, it may not; 102 or 107, there is no such room.
+    """
     parts, kind = session.options.kinds.find(channel)
     subscription = session.subscriptions.get(channel)
     origin = subscription.origin if subscription is not None else None
@@ -157,6 +177,48 @@ def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
 
 def _submit_message(session: Session, submitted: Submitted, room: Room, message: chat.ChatMessage) -> None:
     data = session.options.chat.canonical(message, room.offset)
-    session.await_outcome(
-        room, submitted, Submit(room.id, MESSAGE, session.sender, message.id, data, session.user_json, submitted)
-    )
+    submit = Submit(room.id, MESSAGE, session.sender, message.id, data, session.user_json, submitted)
+    if message.reply_to is UNSET:
+        session.await_outcome(room, submitted, submit)
+        return
+    target = message.reply_to
+
+    def judge(entry: Entry | None) -> None:
+        refusal = refuse_target(entry, "replyTo", target)
+        submit_unless(session, room, submit, submitted, refusal)
+
+    session.open_room(submitted.command_id, room.id, room.kind, lambda room: find(session, room, target, judge))
+
+
+def find(session: Session, room: Room, sequence: int, then: Callable[[Entry | None], None]) -> None:
+    """Look up an entry of a room for the running command; None: there is none that the client may see."""
+
+    def take(page: Page | Away) -> None:
+        if isinstance(page, Away):
+            raise away(page)
+        then(next((entry for entry in page.entries if entry.sequence == sequence), None))
+
+    read = History(room.id, sequence - 1, 1, reverse=False, max_bytes=1)
+    session.gateway.history(room, read, session.step(take))
+
+
+def refuse_target(entry: Entry | None, name: str, sequence: int) -> CommandError | None:
+    """Why an entry can't be what another is about; None: it is a message that can be read."""
+    if entry is None:
+        return chat.bad(f"{name} is {sequence}, which is no entry that this room shows; give a message's sequence")
+    if entry.kind != MESSAGE:
+        return chat.bad(f"{name} is {sequence}, which is no message; give the sequence of the message itself")
+    if entry.removal is not None or entry.erased:
+        return chat.bad(f"{name} is {sequence}, a message that has been removed")
+    return None
+
+
+def submit_unless(
+    session: Session, room: Room, submit: Submit, submitted: Submitted, refusal: CommandError | None
+) -> None:
+    """Submit what the running command asks for; or, if it is refused, see whether it is the retry of what was not."""
+    if refusal is None:
+        session.await_outcome(room, submitted, submit)
+    else:
+        submitted.refusal, submit.probe = refusal, True
+        session.await_repetition(room, submitted, submit)

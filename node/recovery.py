@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from router.events import Away, History
+from router.removal import hide_removed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +106,7 @@ class Recovery:
         if isinstance(page, Away):
             return Outcome.AWAY
         before = self._reached
+        hide_removed(self.entries, page.entries)
         for entry in page.entries:
             if entry.sequence > self._room.offset:
                 break  # committed, but still to be handed to the members: it comes as a push

@@ -195,6 +195,12 @@ class Gateway(Protocol):
         the user id as JSON in rooms of schema chat, ClientInfo as JSON in others.
         """
 
+    def probe(self, room: Room, submit: Submit) -> None:
+        """Ask how an entry fared that is not to be made: as at first if it was made before, else `Refusal.NEW`."""
+
+    def wall_ms(self) -> int:
+        """The time of new entries: milliseconds since 1970."""
+
     def join(self, room: Room, member: Member) -> None:
         """From now on the member gets what follows `room.offset`; presence and join pushes as the kind says."""
 

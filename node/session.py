@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from zlib import crc32
 
-from node import connecting, publishing, reading, subscribing
+from node import chat_acting, chat_entries, connecting, publishing, reading, subscribing
 from node.auth import NOBODY, Identity
 from node.chat import ChatFormat
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
@@ -51,6 +51,7 @@ MOST_GIVEN: Final = 131_072
 waits: the recoveries of many rooms at once would pass the bound of output, and end the client as slow, ever again."""
 MOST_QUEUED: Final = 256  # commands not yet started, and
 MOST_SUBMITTED: Final = 1024  # publications without an outcome: beyond either, the client is not read
+DAY_MS: Final = 86_400_000
 MOST_REFUSED: Final = 1000  # commands over the rate, in a row; such a client does not listen
 """Then the connection is closed with 3013."""
 
@@ -78,13 +79,14 @@ class SessionOptions:
         config: The node's.
     """
 
-    __slots__ = ("chat", "keepalive", "kinds", "limits", "personal_channel", "rated", "rates")
+    __slots__ = ("chat", "keepalive", "kinds", "limits", "personal_channel", "rated", "rates", "undo_ms")
 
     def __init__(self, config: Config) -> None:
         self.limits, self.rates, self.keepalive = config.limits, config.rates, config.keepalive
         self.personal_channel = config.auth.personal_channel
         self.kinds = RoomKinds(config.kinds, config.rooms.default_kind, config.limits.channel_bytes)
         self.chat = ChatFormat(config.limits)
+        self.undo_ms = config.log.undo_days * DAY_MS
         rates = config.rates
         self.rated = bool(rates.connection_commands or rates.connection_publishes or rates.connection_reads)
 
@@ -371,6 +373,14 @@ class Session:
             self._running = None
             self._advance()
 
+    def await_repetition(self, room: Room, submitted: Submitted, submit: Submit) -> None:
+        """Answer what a command is refused for, unless it is a retry of what was accepted."""
+        self._submitted[submitted] = None
+        self.gateway.probe(room, submit)
+        if self._running is not None:
+            self._running = None
+            self._advance()
+
     def settle(self, submitted: Submitted, answer: bytes | CommandError) -> None:
         """The outcome of a publication is there."""
         submitted.session = None
@@ -563,9 +573,11 @@ class Session:
 
 
 def _rpc(session: Session, command_id: int, request: RpcRequest) -> None:
-    if request.method != "send":
-        raise CommandError(ErrorCode.NOT_AVAILABLE, f"there is no rpc {request.method!r}")
-    publishing.send(session, command_id, request)
+    rpc = _RPCS.get(request.method)
+    if rpc is None:
+        methods = ", ".join(_RPCS)
+        raise CommandError(ErrorCode.NOT_AVAILABLE, f"there is no rpc {request.method!r}; give one of {methods}")
+    rpc(session, command_id, request)
 
 
 def _ping(session: Session, command_id: int, _: PingRequest) -> None:
@@ -576,6 +588,11 @@ def _send(_: Session, __: int, ___: SendRequest) -> None:
     """Nothing here listens to it; it is counted like every command."""
 
 
+_RPCS: Final[dict[str, Callable[[Session, int, RpcRequest], None]]] = {
+    "send": publishing.send,
+    "reply": publishing.send,
+    **dict.fromkeys(chat_entries.ACTIONS, chat_acting.act),
+}
 _HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {
     "connect": connecting.connect,
     "subscribe": subscribing.subscribe,

@@ -184,6 +184,21 @@ class Cluster:
         self._now_ms = now_ms
         self._incoming.append(submit)
 
+    def probe(self, submit: Submit, now_ms: int) -> None:
+        """Ask for the outcome of a message that is not to be made: what it was if it was sent before, else NEW.
+
+        So who refuses a message can answer its retries as it was answered at first.
+        """
+        self._now_ms = now_ms
+        self._take_in()
+        state = self.rooms.get(submit.room)
+        if self._away is not None:
+            self._effects.outcomes.append((submit.done, self._away))
+        elif state is None or submit.room in self._waiting:
+            self._wait(submit.room, submit, submit.done)
+        else:
+            self._examine(state, submit)
+
     def open(self, room: RoomId, done: Opened, now_ms: int) -> None:
         """Ask for a room; `done` is called at once when it is in memory, else it comes in effects."""
         self._now_ms = now_ms
@@ -273,6 +288,8 @@ class Cluster:
                 self._effects.outcomes.append((submit.done, Duplicate(first.sequence) if same else Refusal.CONFLICT))
             elif (repeated := self._recent.get(key)) is not None:
                 self._repeat(submit, repeated, key)
+            elif submit.probe:
+                self._effects.outcomes.append((submit.done, Refusal.NEW))
             else:
                 if self._filter is not None:  # it may have been asked for before there was a filter
                     self._filter.add(key_number(key))
@@ -292,6 +309,8 @@ class Cluster:
             state = rooms.get(room)
             if state is not None:
                 state.filed = entry.sequence
+                if state.removals is not None:
+                    rooms.forget_removals(state)
             elif room in self._loading:  # the record under way may be of before
                 self._loading[room] = entry.sequence
             else:
@@ -444,6 +463,18 @@ class Cluster:
         accepted.append((state, submit, key))
         return True
 
+    def _examine(self, state: RoomState, submit: Submit) -> bool:
+        """Answer a probe; False: it has to wait for its key."""
+        key = dedupe_key(submit.room, submit.sender, submit.cmid)
+        if self._answer_known(submit, key):
+            return True
+        known = self._filter
+        if known is None or not known.add_new(key_number(key)):
+            self._ask(state, submit, key)
+            return False
+        self._effects.outcomes.append((submit.done, Refusal.NEW))
+        return True
+
     def _answer_known(self, submit: Submit, key: bytes) -> bool:
         """Answer a message that is a repetition of a recent one, or has no valid id."""
         known = self._recent.get(key)
@@ -580,7 +611,13 @@ class Cluster:
                 state.pins += 1  # until `effects`: who asked gets the room that is in memory, and can pin it
                 self._effects.opened.append((request, state))
                 continue
-            if not self._accept(state, request, accepted):  # all behind it wait for its key too
+            if request.probe:
+                self._append_all(accepted)  # it may be a repetition of one of these
+                accepted.clear()
+                served = self._examine(state, request)
+            else:
+                served = self._accept(state, request, accepted)
+            if not served:  # all behind it wait for its key too
                 self._waiting[room].queue.extend(queue)
                 return
         self._append_all(accepted)

@@ -27,6 +27,8 @@ from router.ids import RoomId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from router.removal import Removal
+
 SALT_BYTES: Final = 16
 HASH_BYTES: Final = 16
 GENESIS: Final = bytes(HASH_BYTES)  # the chain before a shard's first entry
@@ -95,6 +97,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         wire: The canonical bytes.
         key: `ids.dedupe_key` of a client's message where it is known already, else empty; not part of the entry.
         origin: Who waits for the outcome on this node, called with the entry; not part of the entry.
+        removal: Why clients are not shown `data`, which is then empty; `wire` still has it. Not part of the entry.
     """
 
     shard: int
@@ -114,6 +117,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     wire: bytes
     key: bytes = b""
     origin: Callable[[Any], None] | None = None
+    removal: Removal | None = None
 
     @override
     def __repr__(self) -> str:

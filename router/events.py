@@ -140,6 +140,8 @@ class Refusal(Enum):
 
     CONFLICT = "another message was sent under this id"
     BAD_ID = "the message id is too long"
+    NEW = "nothing was sent under this id"
+    """Of a probe only."""
 
 
 class Away(Enum):
@@ -169,6 +171,7 @@ class Submit(msgspec.Struct, gc=False, eq=False):
         data: Canonical bytes of what the client gave; a retry must give the same.
         info: What the edge adds about the author; a retry may differ.
         done: Called once with the outcome, on the driver's task; of entries in the order of commits.
+        probe: It is not to be made, only to be found if it was made before; see `Cluster.probe`.
     """
 
     room: RoomId
@@ -178,6 +181,7 @@ class Submit(msgspec.Struct, gc=False, eq=False):
     data: bytes
     info: bytes
     done: Callable[[Outcome], None]
+    probe: bool = False
 
 
 Outcome = Entry | Duplicate | Refusal | Away

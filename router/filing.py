@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from router.entry import Entry, Kind
+from router.entry import MESSAGE, Entry, Kind
 from router.errors import BrokenInvariant
 from router.events import fingerprint
 from router.ids import dedupe_key
 from router.known_keys import KnownKeys, record
 from router.log_rows import Rows
 from router.log_schema import EPOCHS, META, VISIBLE
+from router.removal import aim_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -77,17 +78,22 @@ class Filing:
         """
         rooms: dict[RoomId, list[Entry]] = {}
         epochs: list[Entry] = []
+        others: list[Entry] = []
         for run in runs:
             for entry in run:
-                if entry.kind == Kind.EPOCH:
-                    epochs.append(entry)
-                    continue
+                if entry.kind != MESSAGE:
+                    if entry.kind == Kind.EPOCH:
+                        epochs.append(entry)
+                        continue
+                    others.append(entry)
                 of_room = rooms.get(entry.room)
                 if of_room is None:
                     rooms[entry.room] = [entry]
                 else:
                     of_room.append(entry)
         self._file_rooms(rooms, epochs)
+        for entry in others:
+            self._file_effect(entry)
         self._file_places(runs, chains)
         self._file_keys(runs)
 
@@ -109,6 +115,22 @@ class Filing:
             )  # fmt: skip
         self._rooms.insert(heads)
         self._chunks.insert(chunks)
+
+    def _file_effect(self, entry: Entry) -> None:
+        """File what an entry does to others, in the order of their room."""
+        room = self._ids[entry.room]
+        if entry.kind == Kind.EDIT:
+            self._execute(
+                "INSERT INTO edit(room, sequence, target) VALUES (?,?,?)", (room, entry.sequence, aim_of(entry)[0])
+            )
+        elif entry.kind == Kind.REMOVED:
+            target, reason = aim_of(entry)
+            self._execute(
+                "INSERT OR REPLACE INTO removed(room, target, sequence, ts, reason, erased) VALUES (?,?,?,?,?,0)",
+                (room, target, entry.sequence, entry.ts, reason),
+            )
+        elif entry.kind == Kind.RESTORED:
+            self._execute("DELETE FROM removed WHERE room=? AND target=? AND NOT erased", (room, aim_of(entry)[0]))
 
     def _file_places(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
         ids = self._ids

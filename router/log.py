@@ -205,9 +205,12 @@ class Log:
         """Compare-and-set a row of this node's own register; answered by `CasDone`."""
         self._writes.put(_Cas(expected_version, new, token))
 
-    def retain(self, rule: Rule, dedupe_seconds: int) -> None:
-        """Drop what is older or more than the rule allows, a slice at a time; answered by `Trimmed`."""
-        self._writes.put((rule, dedupe_seconds, int(time.time() * 1000)))
+    def retain(self, rule: Rule, dedupe_seconds: int, undo_seconds: int = 0) -> None:
+        """Drop what is older or more than the rule allows, a slice at a time; answered by `Trimmed`.
+
+        Messages that were removed more than `undo_seconds` ago are erased; 0: none.
+        """
+        self._writes.put((rule, dedupe_seconds, undo_seconds, int(time.time() * 1000)))
 
     def load_room(self, room: RoomId) -> None:
         """Read a room's head; answered by `RoomLoaded`."""

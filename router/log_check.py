@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLES: Final = ("meta", "journal", "register", "shard", "room", "chunk", "place", "run", "known")
+KEYED: Final = ("removed", "edit", "state")  # tables without a rowid
 INDEXES: Final = {"room": "site, channel", "chunk": "room, stream, first", "place": "shard, first"}
 KEY_BYTES: Final = 32  # of the secrets in meta
 FRAME_BYTES: Final = PAGE_BYTES + 24  # of a page in the write-ahead file, https://sqlite.org/fileformat2.html#walformat
@@ -57,6 +58,9 @@ def check_log(connection: sqlite3.Connection, path: Path, shards: int) -> LogMet
     for table in TABLES:
         for order in ("ASC", "DESC"):
             connection.execute(f"SELECT * FROM {table} ORDER BY rowid {order} LIMIT 1").fetchall()  # noqa: S608
+    for table in KEYED:
+        for order in ("ASC", "DESC"):
+            connection.execute(f"SELECT * FROM {table} ORDER BY room {order} LIMIT 1").fetchall()  # noqa: S608
     for table, columns in INDEXES.items():
         connection.execute(f"SELECT {columns} FROM {table} ORDER BY {columns} LIMIT 1").fetchall()  # noqa: S608
     _check_shard_rows(connection)
@@ -90,7 +94,7 @@ def _check_size(connection: sqlite3.Connection, path: Path) -> None:
 def _check_schema(connection: sqlite3.Connection) -> None:
     """All tables and indexes are there."""
     found = connection.execute("SELECT type, tbl_name FROM sqlite_schema").fetchall()
-    for kind, wanted in (("table", TABLES), ("index", INDEXES)):
+    for kind, wanted in (("table", (*TABLES, *KEYED)), ("index", INDEXES)):
         missing = set(wanted) - {table for of, table in found if of == kind}
         if missing:
             raise CorruptEntry(f"its {kind} {', '.join(sorted(missing))} is missing")

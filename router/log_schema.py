@@ -14,6 +14,9 @@ chunk     entries of one room, their canonical bytes one after the other
 place     runs of a shard's log: which entry is where, and the chain before the run
 run       runs of dedupe keys (router/known_keys.py)
 known     pages of those runs: where a client's message was first written
+removed   by room and target: what REMOVED entries hide, and whether it was erased (router/removal.py)
+edit      by room and sequence: which message an EDIT entry is about
+state     by room and name: what META entries have set
 ========  ============================================================================================
 """
 
@@ -88,7 +91,25 @@ def _create(db: sqlite_utils.Database) -> None:
         db.table("meta").insert({"key": key, "value": value.encode() if isinstance(value, str) else value})
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (_create,)
+def _add_removed(db: sqlite_utils.Database) -> None:
+    execute = db.conn.execute
+    execute(
+        "CREATE TABLE removed(room INTEGER NOT NULL, target INTEGER NOT NULL, sequence INTEGER NOT NULL,"
+        " ts INTEGER NOT NULL, reason TEXT NOT NULL, erased INTEGER NOT NULL, PRIMARY KEY(room, target)) WITHOUT ROWID"
+    )
+    execute("CREATE INDEX removed_due ON removed(ts) WHERE NOT erased")
+    execute(
+        "CREATE TABLE edit(room INTEGER NOT NULL, sequence INTEGER NOT NULL, target INTEGER NOT NULL,"
+        " PRIMARY KEY(room, sequence)) WITHOUT ROWID"
+    )
+    execute("CREATE INDEX edit_target ON edit(room, target)")
+    execute(
+        "CREATE TABLE state(room INTEGER NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(room, name))"
+        " WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (_create, _add_removed)
 """Each takes the database from the version of its index to the next; none is ever changed once released."""
 
 

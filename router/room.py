@@ -6,15 +6,18 @@ from collections import OrderedDict, deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from router.entry import MESSAGE, Kind
+from router.removal import MOST_MARKS, Removals
 from router.sequencer import RoomHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from router.entry import Entry
     from router.events import RoomRecord
     from router.ids import RoomId, ShardId
 
+_REMOVING: Final = (int(Kind.REMOVED), int(Kind.RESTORED))
 ENTRY_OVERHEAD: Final = 640  # bytes that an entry's object, its fields and its place in the cache cost beside its wire
 
 
@@ -28,9 +31,11 @@ class RoomState(RoomHead):
         filed: Entries up to this sequence can be read from the disk, and so may leave the cache.
         entries: The newest committed visible entries, dense, ending at `committed`; never without one above `filed`.
         pins: How many subscriptions and reads keep it in memory.
+        reads: Reads of the disk under way.
+        removals: What was removed since it is in memory; None: nothing.
     """
 
-    __slots__ = ("committed", "entries", "filed", "floor", "pins", "shard", "size")
+    __slots__ = ("committed", "entries", "filed", "floor", "pins", "reads", "removals", "shard", "size")
 
     def __init__(self, shard: ShardId, record: RoomRecord) -> None:
         super().__init__(record.room, record.generation, record.sequence, record.meta_n, record.ts)
@@ -39,7 +44,8 @@ class RoomState(RoomHead):
         self.floor = record.floor
         self.entries: deque[Entry] = deque()
         self.size = 0
-        self.pins = 0
+        self.pins = self.reads = 0
+        self.removals: Removals | None = None
 
     @property
     def cached_from(self) -> int:
@@ -55,6 +61,16 @@ class RoomState(RoomHead):
         """Cached entries below `sequence`, newest first."""
         skip = max(0, self.committed + 1 - sequence)
         return list(islice(reversed(self.entries), skip, skip + limit))
+
+    def show(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Entries, of memory or disk, as clients are shown them now."""
+        return entries if self.removals is None else self.removals.show_all(entries)
+
+    def note_removal(self, entry: Entry) -> None:
+        """A REMOVED or RESTORED entry was committed."""
+        if self.removals is None:
+            self.removals = Removals()
+        self.removals.note(entry, self.sequence)
 
 
 class RoomCache:
@@ -94,6 +110,17 @@ class RoomCache:
         state.size += size
         self.bytes += size
         self._rooms.move_to_end(state.room)
+        if entry.kind > MESSAGE and entry.kind in _REMOVING:
+            state.note_removal(entry)
+
+    def forget_removals(self, state: RoomState) -> None:
+        """Bound what is remembered of removals: from then on the disk is asked, for the entries themselves too."""
+        removals = state.removals
+        if removals is None or len(removals) <= MOST_MARKS or state.reads:
+            return
+        while state.entries and state.entries[0].sequence <= state.filed:
+            self._drop_first(state)
+        removals.forget(state.filed)
 
     def shrink(self, budget: int = 64) -> None:
         """Bring the cache back within its bounds, oldest rooms first, looking at most at `budget` of them."""
@@ -112,9 +139,12 @@ class RoomCache:
     def _drop_filed(self, state: RoomState) -> None:
         entries, filed = state.entries, state.filed
         while entries and entries[0].sequence <= filed and self.bytes > self.max_bytes:
-            size = len(entries.popleft().wire) + ENTRY_OVERHEAD
-            state.size -= size
-            self.bytes -= size
+            self._drop_first(state)
         if not entries:
             self.bytes -= state.size
             state.size = 0
+
+    def _drop_first(self, state: RoomState) -> None:
+        size = len(state.entries.popleft().wire) + ENTRY_OVERHEAD
+        state.size -= size
+        self.bytes -= size

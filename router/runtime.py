@@ -59,7 +59,8 @@ class Page:
     """Part of a room's history.
 
     Attributes:
-        entries: Visible entries, dense; oldest first, or newest first if the read was reverse.
+        entries: Visible entries, dense; oldest first, or newest first if the read was reverse. What was removed is
+            without its body, see `Entry.removal`.
         floor: Entries up to this sequence are no longer on this disk.
         head: The room's newest committed sequence at the moment of the answer.
     """
@@ -105,6 +106,10 @@ class Router:
     def submit(self, submit: Submit) -> None:
         """Take a message; its outcome is given to `submit.done`, now or in a later turn."""
         self.cluster.submit(submit, self._now_ms)
+
+    def probe(self, submit: Submit) -> None:
+        """Ask for the outcome of a message that is not to be made; see `Cluster.probe`."""
+        self.cluster.probe(submit, self._now_ms)
 
     def open_room(self, room: RoomId, done: Opened) -> None:
         """Ask for a room; `done` is called at once when it is in memory."""
@@ -212,13 +217,15 @@ class Router:
         since = state.floor if read.since is None else max(read.since, state.floor)
         if since + 1 >= state.cached_from:
             entries = _within(state.after(since, read.limit), read.max_bytes)
-            done(Page(entries, state.floor, state.committed))
+            done(Page(state.show(entries), state.floor, state.committed))
             return
         limit = min(read.limit, MAX_PAGE)
         state.pins += 1
+        state.reads += 1
 
         def finish(result: list[Entry] | StorageFault) -> None:
             state.pins -= 1
+            state.reads -= 1
             if isinstance(result, StorageFault):
                 done(Away.STORAGE_FAULT)
                 return
@@ -226,7 +233,7 @@ class Router:
             last = entries[-1].sequence if entries else since
             if len(entries) < limit and last + 1 >= state.cached_from:
                 entries = _within([*entries, *state.after(last, limit - len(entries))], read.max_bytes)
-            done(Page(entries, state.floor, state.committed))
+            done(Page(state.show(entries), state.floor, state.committed))
 
         self.log.history(History(state.room, since, limit, reverse=False, max_bytes=read.max_bytes), finish)
 
@@ -236,20 +243,22 @@ class Router:
         lowest = cached[-1].sequence if cached else before
         missing = min(read.limit - len(cached), MAX_PAGE)
         if missing <= 0 or lowest - 1 <= state.floor or lowest > state.cached_from:
-            done(Page(cached, state.floor, state.committed))
+            done(Page(state.show(cached), state.floor, state.committed))
             return
         left = read.max_bytes - sum(len(entry.wire) for entry in cached)
         if cached and left <= 0:
-            done(Page(cached, state.floor, state.committed))
+            done(Page(state.show(cached), state.floor, state.committed))
             return
         state.pins += 1
+        state.reads += 1
 
         def finish(result: list[Entry] | StorageFault) -> None:
             state.pins -= 1
+            state.reads -= 1
             if isinstance(result, StorageFault):
                 done(Away.STORAGE_FAULT)
                 return
-            done(Page([*cached, *result], state.floor, state.committed))
+            done(Page(state.show([*cached, *result]), state.floor, state.committed))
 
         self.log.history(History(state.room, lowest, missing, reverse=True, max_bytes=left), finish)
 

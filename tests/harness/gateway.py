@@ -18,6 +18,7 @@ from node.seams import Page
 from router.entry import SALT_BYTES, Entry, Kind, make
 from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
 from router.ids import RoomId, sender_id
+from router.removal import Removals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -100,6 +101,7 @@ class FakeRoom:
         self.channel_json = msgspec.json.encode(room.channel)
         self.entries: list[Entry] = []
         self.floor = 0
+        self.removals = Removals()
         self.joined: list[Member] = []
         self.hidden = 0
         """So many of the newest entries have not been handed to the members here."""
@@ -124,6 +126,7 @@ class FakeGateway:
         users: Who is connected.
         away: Given instead of any answer.
         page: At most so many entries come in one page.
+        passed_ms: Added to the time of day.
     """
 
     def __init__(self) -> None:
@@ -137,6 +140,7 @@ class FakeGateway:
         self.most_per_user = 0
         self.away: Away | None = None
         self.page = 1000
+        self.passed_ms = 0
         self._keys: defaultdict[RoomId, dict[tuple[bytes, str], Entry]] = defaultdict(dict)
 
     def release(self, *operations: str) -> None:
@@ -166,6 +170,18 @@ class FakeGateway:
 
     def submit(self, room: Room, submit: Submit) -> None:
         self._do("submit", lambda: submit.done(self.away or self.commit(self.rooms[room.id], submit)))
+
+    def probe(self, room: Room, submit: Submit) -> None:
+        def answer() -> Outcome:
+            first = self._keys[room.id].get((submit.sender, submit.cmid))
+            if first is None:
+                return Refusal.NEW
+            return Duplicate(first.sequence) if first.data == submit.data else Refusal.CONFLICT
+
+        self._do("submit", lambda: submit.done(self.away or answer()))
+
+    def wall_ms(self) -> int:
+        return START_MS + self.passed_ms
 
     def join(self, room: Room, member: Member) -> None:
         joined = self.rooms[room.id].joined
@@ -231,6 +247,8 @@ class FakeGateway:
         )  # fmt: skip
         self._keys[room.id][key] = entry
         room.entries.append(entry)
+        if entry.kind in {Kind.REMOVED, Kind.RESTORED}:
+            room.removals.note(entry, entry.sequence)
         if not room.hidden:
             self._deliver(room, entry)
         return entry
@@ -262,4 +280,4 @@ class FakeGateway:
             if size > read.max_bytes and taken:
                 break
             taken.append(entry)
-        return Page(taken, room.offset)
+        return Page(room.removals.show_all(taken), room.offset)

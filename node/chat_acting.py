@@ -1,0 +1,78 @@
+"""The rpcs about messages: edit, delete, restore, react, unreact, pin, unpin.  Sans-I/O.
+
+The target is looked up first, in memory or on disk. What may not be done is still looked up by its id before it is
+refused: a retry of what was done gets the first result, though its target may have gone meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from node.chat import bad
+from node.chat_entries import ACTIONS, Right, canonical, parse
+from node.permissions import denied, moderates
+from node.publishing import Sent, enter, find, refuse_target, require_chat, submit_unless
+from router.entry import MESSAGE, Kind
+from router.events import Submit
+
+if TYPE_CHECKING:
+    from node.chat_entries import Action, Aimed
+    from node.codes import CommandError
+    from node.protocol import RpcRequest
+    from node.seams import Room
+    from node.session import Session
+    from router.entry import Entry
+
+_BY: Final = b'%b,"by":"%b"'  # the inside of a JSON object, behind "userId":
+
+
+def act(session: Session, command_id: int, request: RpcRequest) -> None:
+    """An rpc of `chat_entries.ACTIONS`.
+
+    Raises:
+        CommandError: It is refused before anything was submitted.
+    """
+    action = ACTIONS[request.method]
+    given = parse(action, request.data)
+    data = canonical(action, given, session.options.limits)
+
+    def opened(room: Room) -> None:
+        require_chat(room)
+        find(session, room, given.target, lambda entry: judge(room, entry))
+
+    def judge(room: Room, entry: Entry | None) -> None:
+        sent = Sent(session, command_id, session.command_deadline, room=room)
+        submit = Submit(room.id, action.kind, session.sender, given.id, data, _info(session, action, entry), sent)
+        submit_unless(session, room, submit, sent, _refusal(session, action, given, entry))
+
+    enter(session, given.channel, command_id, opened)
+
+
+def _refusal(session: Session, action: Action, given: Aimed, entry: Entry | None) -> CommandError | None:
+    """Why somebody may not do this to a message; None: nothing stands against it."""
+    if entry is not None and entry.kind == MESSAGE:
+        author = entry.sender == session.sender and action.right in {Right.AUTHOR, Right.AUTHOR_OR_MODERATOR}
+        moderator = action.right is not Right.AUTHOR and moderates(session.identity)
+        if action.right is not Right.ANYONE and not author and not moderator:
+            return denied(f"{action.name} of message {given.target} is for {action.right.value}")
+        if action.kind is Kind.RESTORED:
+            return _not_restorable(session, entry)
+    return refuse_target(entry, "target", given.target)
+
+
+def _not_restorable(session: Session, entry: Entry) -> CommandError | None:
+    if entry.erased:
+        return bad(f"target is {entry.sequence}, a message that has been erased; it can't come back")
+    if entry.removal is None:
+        return bad(f"target is {entry.sequence}, a message that is not removed")
+    if entry.removal.ts + session.options.undo_ms < session.gateway.wall_ms():
+        return bad(f"target is {entry.sequence}, a message that was removed too long ago (log.undo_days)")
+    return None
+
+
+def _info(session: Session, action: Action, entry: Entry | None) -> bytes:
+    """What the node says of who did it: for removals, too, by which right, which a retry need not have any more."""
+    if action.kind not in {Kind.REMOVED, Kind.RESTORED}:
+        return session.user_json
+    own = entry is not None and entry.sender == session.sender and action.kind is Kind.REMOVED
+    return _BY % (session.user_json, b"author" if own else b"moderator")
