@@ -268,7 +268,7 @@ def _run(*, broken: bool) -> None:
     run_state_machine_as_test(
         ChatRoom,
         settings=settings(
-            max_examples=25,
+            max_examples=400 if broken else 40,
             stateful_step_count=40,
             deadline=None,
             phases=[Phase.generate] if broken else list(Phase),
