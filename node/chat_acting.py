@@ -6,10 +6,10 @@ refused: a retry of what was done gets the first result, though its target may h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from node.chat import bad
-from node.chat_entries import ACTIONS, Right, canonical, parse
+from node.chat_entries import ACTIONS, Right, canonical, check, parse
 from node.permissions import denied, moderates
 from node.publishing import Sent, enter, find, refuse_target, require_chat, submit_unless
 from router.entry import MESSAGE, Kind
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from node.session import Session
     from router.entry import Entry
 
-_BY: Final = b'%b,"by":"%b"'  # the inside of a JSON object, behind "userId":
-
 
 def act(session: Session, command_id: int, request: RpcRequest) -> None:
     """An rpc of `chat_entries.ACTIONS`.
@@ -34,7 +32,7 @@ def act(session: Session, command_id: int, request: RpcRequest) -> None:
     """
     action = ACTIONS[request.method]
     given = parse(action, request.data)
-    data = canonical(action, given, session.options.limits)
+    check(given, session.options.limits)
 
     def opened(room: Room) -> None:
         require_chat(room)
@@ -42,7 +40,9 @@ def act(session: Session, command_id: int, request: RpcRequest) -> None:
 
     def judge(room: Room, entry: Entry | None) -> None:
         sent = Sent(session, command_id, session.command_deadline, room=room)
-        submit = Submit(room.id, action.kind, session.sender, given.id, data, _info(session, action, entry), sent)
+        own = entry is not None and entry.sender == session.sender and action.right is not Right.MODERATOR
+        data = canonical(action, given, "author" if own else "moderator")
+        submit = Submit(room.id, action.kind, session.sender, given.id, data, session.user_json, sent)
         submit_unless(session, room, submit, sent, _refusal(session, action, given, entry))
 
     enter(session, given.channel, command_id, opened)
@@ -68,11 +68,3 @@ def _not_restorable(session: Session, entry: Entry) -> CommandError | None:
     if entry.removal.ts + session.options.undo_ms < session.gateway.wall_ms():
         return bad(f"target is {entry.sequence}, a message that was removed too long ago (log.undo_days)")
     return None
-
-
-def _info(session: Session, action: Action, entry: Entry | None) -> bytes:
-    """What the node says of who did it: for removals, too, by which right, which a retry need not have any more."""
-    if action.kind not in {Kind.REMOVED, Kind.RESTORED}:
-        return session.user_json
-    own = entry is not None and entry.sender == session.sender and action.kind is Kind.REMOVED
-    return _BY % (session.user_json, b"author" if own else b"moderator")

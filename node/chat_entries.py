@@ -1,7 +1,7 @@
 """What members do to a chat room's messages: edits, removals, reactions, pins.  Sans-I/O.
 
-Each is an entry with an offset of its own, whose `target` is the sequence of a message. The log keeps exactly what the
-client gave, and the type, in one order, so that a retry has the same bytes.
+Each is an entry with an offset of its own, whose `target` is the sequence of a message. The log keeps what the client
+gave, and the type, in one order, so that a retry has the same bytes.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ ACTIONS: Final = {
 }
 """By the rpc's name."""
 
+_SIGNED: Final = frozenset({Kind.REMOVED, Kind.RESTORED})
 _encode: Final = msgspec.json.Encoder().encode
 _decoders: Final = {
     action.parameters: msgspec.json.Decoder(action.parameters).decode for action in ACTIONS.values()
@@ -114,8 +115,8 @@ def parse(action: Action, data: bytes | Raw) -> Aimed:
         refuse(bytes(data), error, fields, f"the parameters are an object such as {{{sample}}}")
 
 
-def canonical(action: Action, given: Aimed, limits: Limits) -> bytes:
-    """The bytes that the log keeps.
+def check(given: Aimed, limits: Limits) -> None:
+    """Check what a client gave against the limits of the configuration.
 
     Raises:
         CommandError: 107; names the field, what is wrong with it, and the mend.
@@ -123,22 +124,36 @@ def canonical(action: Action, given: Aimed, limits: Limits) -> bytes:
     if not given.id:
         raise bad("id is empty; give a UUID, and the same one in a retry")
     bound("id", given.id, limits.message_id_bytes)
-    body: dict[str, Any] = {"id": given.id, "type": action.name, "target": given.target}
     if isinstance(given, Edit):
         if not given.content:
             raise bad("content is empty; to take the message away, use delete")
         bound("content", given.content, limits.content_bytes)
-        body["content"] = given.content
     elif isinstance(given, Delete):
         bound("reason", given.reason, REASON_BYTES)
-        if given.reason:
-            body["reason"] = given.reason
     elif isinstance(given, React):
         if not given.emoji or _PLAIN.search(given.emoji):
             raise bad(f"emoji is {given.emoji!r}; give one emoji, or a name such as :wave:, without spaces")
         bound("emoji", given.emoji, EMOJI_BYTES)
+    if (size := len(_encode(given))) > limits.body_bytes:
+        raise bad(f"the parameters are {size} bytes long, at most {limits.body_bytes} are taken")
+
+
+def canonical(action: Action, given: Aimed, by: str) -> bytes:
+    """The bytes that the log keeps.
+
+    Args:
+        action: The rpc.
+        given: Of `parse`, checked by `check`.
+        by: As what a message is removed or restored: author or moderator. A message's author never changes, so it is
+            the same in a retry.
+    """
+    body: dict[str, Any] = {"id": given.id, "type": action.name, "target": given.target}
+    if action.kind in _SIGNED:
+        body["by"] = by
+    if isinstance(given, Edit):
+        body["content"] = given.content
+    elif isinstance(given, React):
         body["emoji"] = given.emoji
-    data = _encode(body)
-    if len(data) > limits.body_bytes:
-        raise bad(f"the entry is {len(data)} bytes long, at most {limits.body_bytes} are taken")
-    return data
+    elif isinstance(given, Delete) and given.reason:
+        body["reason"] = given.reason
+    return _encode(body)

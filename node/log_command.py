@@ -71,10 +71,16 @@ def export(
     data_dir: DataDir = None,
     site: Annotated[str | None, typer.Option(help="Only the rooms of this site.")] = None,
     channel: Annotated[str | None, typer.Option(help="Only the rooms of this name.")] = None,
+    *,
+    with_removed: Annotated[
+        bool, typer.Option("--with-removed", help="With the texts of removed messages that are not erased yet.")
+    ] = False,
 ) -> None:
     """Print what clients wrote, a JSON object a line: room by room, in each room's order."""
     with expected_faults():
-        for record in log_tools.export(_folder(config, data_dir), site=site, channel=channel):
+        for record in log_tools.export(
+            _folder(config, data_dir), site=site, channel=channel, with_removed=with_removed
+        ):
             typer.echo(msgspec.json.encode(record))
 
 

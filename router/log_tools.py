@@ -18,6 +18,7 @@ from router.errors import CorruptEntry, StorageFault
 from router.ids import RoomId
 from router.log_schema import FILE_NAME, MIGRATIONS, VISIBLE, open_reader
 from router.log_verification import Report, Verification, read_journal
+from router.removal import Removal, aim_of, body_of, hide, removal_of, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,17 +122,21 @@ def stat(folder: Path) -> Stat:
         )
 
 
-def export(folder: Path, *, site: str | None = None, channel: str | None = None) -> Iterator[dict[str, Any]]:
+def export(
+    folder: Path, *, site: str | None = None, channel: str | None = None, with_removed: bool = False
+) -> Iterator[dict[str, Any]]:
     """The entries that clients see, room by room, in each by sequence.
 
     An entry is given as its site, channel, sequence, kind (`Kind`'s name in lower case), ts (milliseconds since
     1970), cmid, author (the user's id in chat rooms, a ClientInfo in others; None where nobody is named, or once
-    erased), data (a JSON value; text where it is not JSON; None once erased), and whether it is erased.
+    erased), data (a JSON value; text where it is not JSON; None once erased), whether it is erased, and whether it was
+    removed.
 
     Args:
         folder: The data directory.
         site: Only of this site; None: of all.
         channel: Only of the channel of this name; None: of all.
+        with_removed: Show what was removed and is not erased yet; else a placeholder with the reason stands for it.
 
     Raises:
         StorageFault: There is no log, or it can't be read; what was given until then is right.
@@ -141,7 +146,7 @@ def export(folder: Path, *, site: str | None = None, channel: str | None = None)
             for entry in _visible(
                 connection, lambda room: site in {None, room.site} and channel in {None, room.channel}
             ):
-                yield _exported(entry)
+                yield _exported(entry, with_removed=with_removed)
         except CorruptEntry as error:
             raise StorageFault("corrupt", f"{folder / FILE_NAME} is damaged: {error}. {_VERIFY}") from error
 
@@ -153,14 +158,36 @@ def _visible(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]
         if not is_wanted(RoomId(site, channel)):
             continue
         chunks = execute("SELECT wires FROM chunk WHERE room=? AND stream=? ORDER BY first", (number, VISIBLE))
+        unfiled = waiting.pop(RoomId(site, channel), [])
+        removed = _removed(connection, number, unfiled)
         for (wires,) in chunks:
             for wire in split(wires):
                 entry = decode(wire, None)
                 if entry.sequence > floor:
-                    yield entry
-        yield from waiting.pop(RoomId(site, channel), ())
+                    yield _shown(entry, removed)
+        for entry in unfiled:
+            yield _shown(entry, removed)
     for room in sorted(waiting):
-        yield from waiting[room]
+        removed = _removed(connection, 0, waiting[room])
+        for entry in waiting[room]:
+            yield _shown(entry, removed)
+
+
+def _removed(connection: sqlite3.Connection, room: int, unfiled: list[Entry]) -> dict[int, Removal]:
+    """What is removed in a room, by target."""
+    rows = connection.execute("SELECT target, sequence, ts, reason FROM removed WHERE room=?", (room,))
+    removed = {target: Removal(*what) for target, *what in rows}
+    for entry in unfiled:
+        if entry.kind == Kind.REMOVED:
+            removed[aim_of(entry)[0]] = removal_of(entry)
+        elif entry.kind == Kind.RESTORED:
+            removed.pop(aim_of(entry)[0], None)
+    return removed
+
+
+def _shown(entry: Entry, removed: dict[int, Removal]) -> Entry:
+    removal = removed.get(body_of(entry)) if removed else None
+    return entry if removal is None else hide(entry, removal)
 
 
 def _waiting(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]) -> dict[RoomId, list[Entry]]:
@@ -176,7 +203,12 @@ def _waiting(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]
     return waiting
 
 
-def _exported(entry: Entry) -> dict[str, Any]:
+def _exported(entry: Entry, *, with_removed: bool) -> dict[str, Any]:
+    data: Any = None
+    if entry.removal is not None and not with_removed:
+        data = {"id": entry.cmid, "type": "placeholder", "reason": entry.removal.reason}
+    elif not entry.erased:
+        data = _value(whole(entry).data)
     return {
         "site": entry.room.site,
         "channel": entry.room.channel,
@@ -185,8 +217,9 @@ def _exported(entry: Entry) -> dict[str, Any]:
         "ts": entry.ts,
         "cmid": entry.cmid,
         "author": _value(entry.info) if entry.info else None,
-        "data": None if entry.erased else _value(entry.data),
+        "data": data,
         "erased": entry.erased,
+        "removed": entry.removal is not None,
     }
 
 

@@ -80,8 +80,8 @@ class ChatSocket:
 
 
 @contextmanager
-def connected(url: str, user: str, context: ssl.SSLContext | None = None) -> Iterator[ChatSocket]:
-    """A connection of a user.
+def connected(url: str, user: str, context: ssl.SSLContext | None = None, **claims: object) -> Iterator[ChatSocket]:
+    """A connection of a user, with more claims in its token.
 
     Raises:
         Lost: There is none, or it broke while it was used.
@@ -89,7 +89,7 @@ def connected(url: str, user: str, context: ssl.SSLContext | None = None) -> Ite
     try:
         with connect(url, proxy=None, ssl=context, open_timeout=PATIENCE_SECONDS, close_timeout=1) as connection:
             socket = ChatSocket(connection)
-            socket.ask("connect", {"token": token(user)})
+            socket.ask("connect", {"token": token(user, **claims)})
             yield socket
     except (OSError, EOFError, WebSocketException) as error:
         raise Lost from error

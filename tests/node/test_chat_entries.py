@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edge_config.limits import Limits
-from node.chat_entries import ACTIONS, canonical, parse
+from node.chat_entries import ACTIONS, canonical, check, parse
 from node.codes import CommandError, ErrorCode
 
 LIMITS = Limits(body_bytes=600, content_bytes=500, meta_bytes=100)
@@ -17,23 +17,25 @@ def kept(rpc: str, **given: object) -> bytes:
     """What the log keeps of an rpc."""
     action = ACTIONS[rpc]
     parameters = {"channel": "r", "id": "1", "target": 5, **given}
-    return canonical(action, parse(action, json.dumps(parameters).encode()), LIMITS)
+    asked = parse(action, json.dumps(parameters).encode())
+    check(asked, LIMITS)
+    return canonical(action, asked, "author")
 
 
 @pytest.mark.parametrize(
     ("rpc", "given", "data"),
     [
         ("edit", {"content": "x"}, b'{"id":"1","type":"edit","target":5,"content":"x"}'),
-        ("delete", {}, b'{"id":"1","type":"removed","target":5}'),
-        ("delete", {"reason": "spam"}, b'{"id":"1","type":"removed","target":5,"reason":"spam"}'),
-        ("restore", {}, b'{"id":"1","type":"restored","target":5}'),
+        ("delete", {}, b'{"id":"1","type":"removed","target":5,"by":"author"}'),
+        ("delete", {"reason": "spam"}, b'{"id":"1","type":"removed","target":5,"by":"author","reason":"spam"}'),
+        ("restore", {}, b'{"id":"1","type":"restored","target":5,"by":"author"}'),
         ("react", {"emoji": "\U0001f44d"}, '{"id":"1","type":"reaction","target":5,"emoji":"\U0001f44d"}'.encode()),
         ("unreact", {"emoji": ":wave:"}, b'{"id":"1","type":"unreaction","target":5,"emoji":":wave:"}'),
         ("pin", {}, b'{"id":"1","type":"pin","target":5}'),
         ("unpin", {}, b'{"id":"1","type":"unpin","target":5}'),
     ],
 )
-def test_the_log_keeps_what_was_given_in_one_order(rpc: str, given: dict[str, object], data: bytes) -> None:
+def test_the_log_keeps_what_was_askedin_one_order(rpc: str, given: dict[str, object], data: bytes) -> None:
     assert kept(rpc, **given) == data
 
 
