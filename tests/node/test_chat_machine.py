@@ -23,6 +23,7 @@ from node.metrics import Metrics
 from node.protocol import JsonCodec
 from node.vitals import Condition
 from router import log as log_module
+from router import room as room_module
 from router.cluster import ClusterOptions
 from router.ids import RoomId
 from router.log import Log, LogOptions
@@ -128,6 +129,7 @@ class ChatRoom(RuleBasedStateMachine):
     def open(self, *, prompt: bool, cached: bool) -> None:
         self.prompt = prompt
         self.patch.setattr(log_module, "FILE_AFTER_SECONDS", 0.0 if prompt else 1e6)
+        self.patch.setattr(room_module, "MOST_MARKS", 2 if prompt else 1024)
         self.node = Node(self.folder, cache_bytes=1 << 20 if cached else 0)
 
     @rule(prompt=st.booleans(), cached=st.booleans())

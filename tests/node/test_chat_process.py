@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.harness.chat_socket import ChatSocket, connected
@@ -53,7 +54,7 @@ def test_what_one_does_the_other_sees_and_removed_text_is_gone_after_kills(tmp_p
             rpc(bob, "send", id="m2", content="harmless")
             removed = rpc(ann, "delete", id="d1", target=1, reason="oops")
             assert (removed["sequence"], removed["by"]) == (5, "author")
-            seen = [push["pub"] for push, _ in zip((p for p in bob.pushes() if "pub" in p), range(5), strict=False)]
+            seen = list(islice((push["pub"] for push in bob.pushes() if "pub" in push), 5))
             assert [(pub["offset"], pub["data"]["type"]) for pub in seen] == [
                 (1, "text"), (2, "edit"), (3, "reaction"), (4, "text"), (5, "removed"),
             ]  # fmt: skip
