@@ -280,7 +280,7 @@ def test_an_export_gives_room_by_room_what_clients_see(folder: Path) -> None:
     ]
     assert entries[1] == {
         "site": "acme", "channel": "chat:garden", "sequence": 2, "kind": "system", "ts": 1008, "cmid": "",
-        "author": "u", "data": {"text": "unfiled"}, "erased": False,
+        "author": "u", "data": {"text": "unfiled"}, "erased": False, "removed": False,
     }  # fmt: skip
 
 
