@@ -232,6 +232,39 @@ class UserRequest(Struct, kw_only=True):
     session: str = ""
 
 
+class SubscribeRequest(UserRequest, kw_only=True):
+    """Subscribe a user's connections, whatever the room's kind allows clients.
+
+    Attributes:
+        info: JSON for presence in this room, or `b64info`, the same in base64.
+        data: JSON that the client is given with the subscription, or `b64data`.
+        recover_since: What came after this position is pushed too.
+        expire_at: Seconds since 1970 when the subscription ends; 0: it does not.
+        override: Only empty: options are those of the room's kind.
+    """
+
+    channel: str
+    info: Raw | UnsetType = UNSET
+    b64info: str = ""
+    data: Raw | UnsetType = UNSET
+    b64data: str = ""
+    recover_since: Position | None = None
+    expire_at: Count = 0
+    override: dict[str, Raw] = {}
+
+
+class RefreshRequest(UserRequest, kw_only=True):
+    """Change when connections of a user end.
+
+    Attributes:
+        expired: They end now (3005), and SDKs connect again with a new token.
+        expire_at: Seconds since 1970.
+    """
+
+    expired: bool = False
+    expire_at: Count = 0
+
+
 class UnsubscribeRequest(UserRequest, kw_only=True):
     """End subscriptions of a user."""
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import Error as Base64Error
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from edge_config.kinds import Presence, Schema
 from node import api_calls as calls
 from node import chat
+from node.auth import LONGEST_TTL, Grant
 from node.codes import CommandError, DisconnectCode, ErrorCode, UnsubscribeCode
-from node.joining import away
-from node.protocol import HistoryResult, client_info, json_string
+from node.joining import Joining, away
+from node.permissions import Origin
+from node.protocol import HistoryResult, SubscribeRequest, client_info, json_string
 from node.publication import encode_publication
 from node.reading import require_presence
 from router.entry import MESSAGE, Entry
@@ -27,6 +29,8 @@ from router.ids import RoomId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from msgspec import UnsetType
 
     from node.protocol import Codec
     from node.seams import Page, Room, Server, User
@@ -40,6 +44,22 @@ Done: TypeAlias = "Callable[[bytes | CommandError], None]"
 EMPTY: Final = b"{}"
 
 
+class World(NamedTuple):
+    """What is not computed.
+
+    Attributes:
+        new_id: Makes ids of chat messages that come without one.
+        session_id: The session id of a client id.
+        monotonic: Monotonic seconds, as the sessions count them.
+        wall: Seconds since 1970.
+    """
+
+    new_id: Callable[[], str]
+    session_id: Callable[[str], str]
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+
+
 class Methods:
     """The methods that act on this node.
 
@@ -47,19 +67,14 @@ class Methods:
         gateway: The node.
         options: Limits and kinds of rooms, common with the sessions.
         codec: JSON, for publications.
-        new_id: Makes ids of chat messages that come without one.
-        session_id: The session id of a client id.
-        uptime: Seconds since the node started.
+        world: Clocks and ids.
     """
 
-    __slots__ = ("_codec", "_gateway", "_new_id", "_options", "_session_id", "_uptime")
+    __slots__ = ("_codec", "_gateway", "_options", "_started", "_world")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, composed in one place
-        self, gateway: Server, options: SessionOptions, codec: Codec, new_id: Callable[[], str],
-        session_id: Callable[[str], str], uptime: Callable[[], float],
-    ) -> None:  # fmt: skip
-        self._gateway, self._options, self._codec, self._new_id = gateway, options, codec, new_id
-        self._session_id, self._uptime = session_id, uptime
+    def __init__(self, gateway: Server, options: SessionOptions, codec: Codec, world: World) -> None:
+        self._gateway, self._options, self._codec, self._world = gateway, options, codec, world
+        self._started = world.monotonic()
 
     # -- publishing ----------------------------------------------------------------------------------------------
 
@@ -95,7 +110,7 @@ class Methods:
         except (msgspec.MsgspecError, RecursionError):
             return data  # which the chat format refuses, and says why
         if "id" not in given:
-            given["id"] = Raw(json_string(key or self._new_id()))
+            given["id"] = Raw(json_string(key or self._world.new_id()))
         elif key and bytes(given["id"]) != json_string(key):
             raise bad(f"data.id and idempotency_key ({key!r}) differ; give one of them, or the same")
         return msgspec.json.encode(given)
@@ -177,11 +192,50 @@ class Methods:
         rooms = gateway.populated(site)
         node = calls.NodeInfo(
             gateway.node, gateway.node, gateway.version, clients, users, sum(room.members for room in rooms),
-            len(rooms), int(self._uptime()),
+            len(rooms), int(self._world.monotonic() - self._started),
         )  # fmt: skip
         done(msgspec.json.encode(calls.InfoResult([node])))
 
     # -- acting on connections -----------------------------------------------------------------------------------
+
+    def subscribe(self, site: str, request: calls.SubscribeRequest, done: Done) -> None:
+        """Method `subscribe`; answered when all connections are there, with the first error if one could not."""
+        _, kind = self._options.kinds.find(request.channel)
+        if request.override:
+            raise CommandError(ErrorCode.NOT_AVAILABLE, "a room's options are its kind's; leave override out")
+        ttl = self._ttl(request.expire_at) if request.expire_at else None
+        if ttl == 0:
+            raise bad(f"expire_at is {request.expire_at}, which is past; give seconds since 1970, or leave it out")
+        info = read_json("info", request.info, request.b64info)
+        grant = Grant(info, read_json("data", request.data, request.b64data), ttl)
+        asked, since = SubscribeRequest(), request.recover_since
+        if since is not None:
+            asked = SubscribeRequest(recover=True, epoch=since.epoch, offset=since.offset)
+        sessions = self._sessions(site, request)
+        errors: list[CommandError | None] = []
+
+        def entered(error: CommandError | None) -> None:
+            errors.append(error)
+            if len(errors) == len(sessions):
+                done(next((one for one in errors if one is not None), EMPTY))
+
+        if not sessions:
+            done(EMPTY)
+        for session in sessions:
+            joining = Joining(self._gateway, RoomId(site, request.channel), kind, asked, Origin.SERVER, grant)
+            session.subscribe(joining, self._world.monotonic(), entered)
+
+    def refresh(self, site: str, request: calls.RefreshRequest, done: Done) -> None:
+        """Method `refresh`."""
+        if not request.expired and not request.expire_at:
+            raise bad("give expire_at (seconds since 1970), or expired = true")
+        ttl = 0 if request.expired else self._ttl(request.expire_at)
+        for session in self._sessions(site, request):
+            if ttl:
+                session.extend(ttl, self._world.monotonic())
+            else:
+                session.disconnect(DisconnectCode.EXPIRED)
+        done(EMPTY)
 
     def unsubscribe(self, site: str, request: calls.UnsubscribeRequest, done: Done) -> None:
         """Method `unsubscribe`."""
@@ -216,8 +270,12 @@ class Methods:
             session
             for session in self._gateway.sessions(site, request.user)
             if request.client in ("", session.client)
-            and (not request.session or request.session == self._session_id(session.client))
+            and (not request.session or request.session == self._world.session_id(session.client))
         ]
+
+    def _ttl(self, expire_at: int) -> int:
+        """Seconds from now on, at most `LONGEST_TTL`; 0: it is past."""
+        return min(LONGEST_TTL, max(0, int(expire_at - self._world.wall())))
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -259,16 +317,28 @@ def read_content(content: calls.Content) -> bytes:
         raise CommandError(ErrorCode.NOT_AVAILABLE, "every publication is kept; leave skip_history out")
     if content.tags:
         raise CommandError(ErrorCode.NOT_AVAILABLE, "publications have no tags; put them into data")
-    if (content.data is UNSET) is not bool(content.b64data):
+    data = read_json("data", content.data, content.b64data)
+    if not data:
         raise bad("give either data (JSON) or b64data (JSON in base64)")
+    return data
+
+
+def read_json(name: str, plain: Raw | UnsetType, encoded: str) -> bytes:
+    """Compact JSON that is given as it is or in base64; empty: it is not given.
+
+    Raises:
+        CommandError: 107, it is given twice or bad.
+    """
+    if isinstance(plain, Raw) and encoded:
+        raise bad(f"give either {name} (JSON) or b64{name} (JSON in base64)")
     try:
-        data = b64decode(content.b64data, validate=True) if content.data is UNSET else bytes(content.data)
+        data = bytes(plain) if isinstance(plain, Raw) else b64decode(encoded, validate=True)
         data.decode()
-        return msgspec.json.format(data, indent=-1)
+        return msgspec.json.format(data, indent=-1) if data else b""
     except (Base64Error, UnicodeDecodeError) as error:
-        raise bad(f"b64data is no base64 of UTF-8: {error}") from error
+        raise bad(f"b64{name} is no base64 of UTF-8: {error}") from error
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise bad(f"data is no JSON, which is all that rooms here carry: {error}") from error
+        raise bad(f"{name} is no JSON, which is all that is carried here: {error}") from error
 
 
 def _guarded(then: Callable[[T], None], done: Done) -> Callable[[T], None]:

@@ -56,8 +56,10 @@ METHODS: Final[Mapping[str, Method]] = {
     "rooms": Method(calls.RoomsRequest, calls.RoomsResult, "read", Methods.rooms),
     "members": Method(calls.ChannelRequest, calls.MembersResult, "read", Methods.members),
     "info": Method(calls.InfoRequest, calls.InfoResult, "read", Methods.info),
+    "subscribe": Method(calls.SubscribeRequest, calls.Empty, "manage", Methods.subscribe),
     "unsubscribe": Method(calls.UnsubscribeRequest, calls.Empty, "manage", Methods.unsubscribe),
     "disconnect": Method(calls.DisconnectRequest, calls.Empty, "manage", Methods.disconnect),
+    "refresh": Method(calls.RefreshRequest, calls.Empty, "manage", Methods.refresh),
     "history_remove": Method(calls.ChannelRequest, calls.Empty, "manage", Methods.history_remove),
 }
 BATCH: Final = "batch"

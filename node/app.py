@@ -28,7 +28,7 @@ from node.api import Api
 from node.api_desk import Desk
 from node.api_document import document
 from node.api_keys import SiteKeys, configured
-from node.api_methods import Methods
+from node.api_methods import Methods, World
 from node.auth import Authenticator
 from node.endpoints import Endpoints
 from node.faults import NodeFault
@@ -113,11 +113,8 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     vitals = Vitals(build, metrics, condition, config.node.data_dir)
     metrics.refreshers.append(partial(_measure_log, store, metrics))
     desk = Desk(gateway, config.api.waiting_operations, partial(os.eventfd_write, wake, 1))
-    started = time.monotonic()
-    methods = Methods(
-        gateway, options, codec, lambda: str(uuid.uuid4()), authenticator.session_id,
-        lambda: time.monotonic() - started,
-    )  # fmt: skip
+    world = World(lambda: str(uuid.uuid4()), authenticator.session_id, time.monotonic, time.time)
+    methods = Methods(gateway, options, codec, world)
     api = Api(methods, desk, SiteKeys(lambda: authenticator.sites), config.api, metrics)
     bounds = partial(
         HttpServer, metrics=metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds,

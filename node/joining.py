@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from node.auth import Grant
     from node.permissions import Origin
     from node.protocol import Codec, SubscribeRequest
-    from node.seams import Gateway, Room
+    from node.seams import Gateway, Room, Transport
     from router.ids import RoomId
 
 
@@ -229,6 +229,16 @@ class Entrance:
         if self.error is not None or all(joining.ready for joining in self.joinings):
             self.cancel()
             done()
+
+
+def push_entrance(transport: Transport, joining: Joining) -> None:
+    """Tell a client of a place that the server gave it, and what it missed there; only when `ready`."""
+    room, codec = joining.room, transport.codec
+    if room is not None:
+        result = joining.result(codec)
+        transport.send(codec.push_subscribe(room.id.channel, result))
+        for publication in result.publications:
+            transport.send(codec.push_publication(room.channel_json, bytes(publication)))
 
 
 def away(why: Away) -> CommandError:

@@ -190,6 +190,21 @@ class SubscribeResult(Struct, gc=False, omit_defaults=True):
     data: Raw = _NO_RAW
 
 
+class SubscribePush(Struct, gc=False, omit_defaults=True):
+    """Tells of a subscription that the server made; fields as in `SubscribeResult`."""
+
+    recoverable: bool = False
+    epoch: str = ""
+    offset: int = 0
+    positioned: bool = False
+    data: Raw = _NO_RAW
+
+
+def subscribe_push(result: SubscribeResult) -> SubscribePush:
+    """What a push tells of a subscription; its publications follow in pushes of their own."""
+    return SubscribePush(result.recoverable, result.epoch, result.offset, result.positioned, result.data)
+
+
 class ConnectResult(Struct, gc=False, omit_defaults=True):
     """Answers `connect`.
 
@@ -286,6 +301,12 @@ class Codec(Protocol):
 
     def push_leave(self, channel_json: bytes, info: bytes) -> bytes:
         """Push that a client left, given its ClientInfo as JSON."""
+
+    def push_subscribe(self, channel: str, result: SubscribeResult) -> bytes:
+        """Push that the server has subscribed the client; of the result only the position and `data`."""
+
+    def push_refresh(self, result: Expiry) -> bytes:
+        """Push that the connection's time has been changed."""
 
     def push_unsubscribe(self, channel: str, code: int, reason: str) -> bytes:
         """Push that a subscription has ended."""
@@ -395,6 +416,14 @@ class JsonCodec:
     def push_leave(self, channel_json: bytes, info: bytes) -> bytes:
         """See `Codec.push_leave`."""
         return b'{"push":{"channel":%b,"leave":{"info":%b}}}' % (channel_json, info)
+
+    def push_subscribe(self, channel: str, result: SubscribeResult) -> bytes:
+        """See `Codec.push_subscribe`."""
+        return b'{"push":{"channel":%b,"subscribe":%b}}' % (_encode(channel), _encode(subscribe_push(result)))
+
+    def push_refresh(self, result: Expiry) -> bytes:
+        """See `Codec.push_refresh`."""
+        return b'{"push":{"refresh":%b}}' % _encode(result)
 
     def push_unsubscribe(self, channel: str, code: int, reason: str) -> bytes:
         """See `Codec.push_unsubscribe`."""

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from edge_config.kinds import RoomKind
-    from node.codes import DisconnectCode, UnsubscribeCode
+    from node.codes import CommandError, DisconnectCode, UnsubscribeCode
     from node.counters import Counters
+    from node.joining import Joining
     from node.protocol import Codec
     from node.ratelimit import Throttle
     from router.entry import Entry
@@ -155,6 +156,12 @@ class User(Protocol):
 
     def unsubscribe(self, channel: str, code: UnsubscribeCode, reason: str = "") -> None:
         """End a subscription with an unsubscribe push; nothing happens if there is none."""
+
+    def subscribe(self, joining: Joining, now: float, done: Callable[[CommandError | None], None]) -> None:
+        """Have the client enter a room without its asking; `done` is called once, with why it could not."""
+
+    def extend(self, ttl: int, now: float) -> None:
+        """End the connection in so many seconds, instead of when its token does."""
 
     def push_message(self, data: bytes) -> None:
         """Push JSON data to this client alone."""

@@ -17,9 +17,9 @@ from node import chat_acting, chat_entries, connecting, publishing, reading, sub
 from node.auth import NOBODY, Identity
 from node.chat import ChatFormat
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
-from node.joining import Entrance, Joining, away
+from node.joining import Entrance, Joining, away, push_entrance
 from node.permissions import RoomKinds
-from node.protocol import ProtocolError, client_info, json_string, name_of
+from node.protocol import ProtocolError, client_info, expiry, json_string, name_of
 from node.ratelimit import ConnectionRates
 from node.subscription import Subscription
 from router.events import Away
@@ -217,6 +217,37 @@ class Session:
         self.gateway.counters.unsubscribes[code] += 1
         text = reason or code.text
         self.transport.send(self.transport.codec.push_unsubscribe(channel, code, text))
+
+    def subscribe(self, joining: Joining, now: float, done: Callable[[CommandError | None], None]) -> None:
+        """Have the client enter a room unasked: it is pushed the place first, then what it missed.
+
+        Nothing happens if it is there, or is not connected (any more). `done` is called once, now or later.
+        """
+        channel, limits = joining.room_id.channel, self.options.limits
+        if self.state is not CONNECTED or channel in self.subscriptions:
+            done(None)
+            return
+        if len(self.subscriptions) >= limits.subscriptions:
+            done(CommandError(ErrorCode.LIMIT_EXCEEDED, f"{self.client} has {limits.subscriptions} subscriptions"))
+            return
+        self._now = now
+
+        def entered() -> None:
+            if entrance.error is None and self.state is CONNECTED and channel not in self.subscriptions:
+                self._count_recoveries([joining])
+                push_entrance(self.transport, joining)
+                self._join(joining)
+            done(entrance.error)
+
+        entrance = Entrance([joining], entered)
+        entrance.begin(limits.recovery_bytes, limits.recovery_entries)
+
+    def extend(self, ttl: int, now: float) -> None:
+        """End the connection in so many seconds, instead of when its token does; the end may be noticed a ping late."""
+        if self.state is CONNECTED:
+            self._now = now
+            self.expire_in(ttl)
+            self.transport.send(self.transport.codec.push_refresh(expiry(ttl)))
 
     def push_message(self, data: bytes) -> None:
         """Push JSON data to this client alone."""
@@ -490,6 +521,8 @@ class Session:
             self._count_recoveries(joinings)
             if entrance.error is not None:
                 raise entrance.error
+            if name == "subscribe" and joinings[0].room_id.channel in self.subscriptions:  # by the server, meanwhile
+                raise CommandError(ErrorCode.ALREADY_SUBSCRIBED, "by the server")
             payload = answer()
             self._given += len(payload)
             self.transport.send(payload)

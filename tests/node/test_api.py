@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -23,7 +24,9 @@ from cent import (
     PresenceRequest,
     PresenceStatsRequest,
     PublishRequest,
+    RefreshRequest,
     StreamPosition,
+    SubscribeRequest,
     UnsubscribeRequest,
 )
 from websockets.exceptions import ConnectionClosed
@@ -209,6 +212,79 @@ def test_presence_names_who_is_there(node: NodeProcess, cent: Client, channel: s
     ]
     assert (info.num_clients, info.num_users, info.num_subs, info.num_channels) == (3, 2, 3, 1)
     assert cent.channels(ChannelsRequest(pattern="nothing*")).channels == {}
+
+
+def test_all_connections_of_a_user_are_subscribed_and_told(node: NodeProcess, cent: Client, channel: str) -> None:
+    cent.publish(PublishRequest(channel=channel, data=1))
+    with connected(node.url, "u5") as first, connected(node.url, "u5") as second:
+        request = SubscribeRequest(user="u5", channel=channel, info={"i": 1}, data={"d": 2})
+        cent.subscribe(request)
+        cent.subscribe(request)  # changes nothing
+        top = cent.publish(PublishRequest(channel=channel, data=2))
+        there = cent.presence(PresenceRequest(channel=channel)).presence
+        refused = first.ask("subscribe", {"channel": channel})
+        for user in (first, second):
+            pushes = user.pushes()
+            position = {"recoverable": True, "positioned": True, "epoch": top.epoch, "offset": 1}
+            assert next(pushes) == {"channel": channel, "subscribe": {**position, "data": {"d": 2}}}
+            assert next(pushes) == {"channel": channel, "pub": {"data": 2, "offset": 2}}
+    assert [(client.user, client.chan_info) for client in there.values()] == [("u5", {"i": 1})] * 2
+    assert refused["error"]["code"] == 105
+
+
+def test_a_user_who_is_subscribed_gets_what_came_since_a_position(
+    node: NodeProcess, cent: Client, channel: str
+) -> None:
+    for number in range(1, 4):
+        cent.publish(PublishRequest(channel=channel, data=number))
+    epoch = cent.history(HistoryRequest(channel=channel)).epoch
+    with connected(node.url, "u6") as user:
+        since = StreamPosition(offset=1, epoch=epoch)
+        cent.subscribe(SubscribeRequest(user="u6", channel=channel, recover_since=since))
+        cent.publish(PublishRequest(channel=channel, data=4))
+        pushes = user.pushes()
+        assert next(pushes)["subscribe"]["offset"] == 1
+        assert [next(pushes)["pub"] for _ in range(3)] == [{"data": n, "offset": n} for n in (2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"override": {"presence": {"value": True}}}, 108),
+        ({"expire_at": 1}, 107),
+        ({"info": 1, "b64info": "MQ=="}, 107),
+        ({"user": ""}, 107),
+        ({"channel": "none:x"}, 102),
+    ],
+)
+def test_what_a_subscription_can_not_have_is_refused(
+    node: NodeProcess, channel: str, given: dict[str, object], code: int
+) -> None:
+    answer = post(node.public, "subscribe", {"user": "u1", "channel": channel, **given})
+    assert answer.body["error"]["code"] == code
+
+
+def test_a_subscription_by_the_server_ends_in_time(node: NodeProcess, cent: Client, channel: str) -> None:
+    with connected(node.url, "u8") as user:
+        post(node.public, "subscribe", {"user": "u8", "channel": channel, "expire_at": int(time.time()) + 60})
+        cent.unsubscribe(UnsubscribeRequest(user="u8", channel=channel))
+        pushes = user.pushes()
+        assert "subscribe" in next(pushes)
+        assert next(pushes)["unsubscribe"]["code"] == 2000
+
+
+def test_a_connection_is_refreshed_or_expired(node: NodeProcess, cent: Client) -> None:
+    with connected(node.url, "u9") as user:
+        cent.refresh(RefreshRequest(user="u9", expire_at=int(time.time()) + 60))
+        push = next(user.pushes())
+        assert push["refresh"]["expires"] is True
+        assert 58 <= push["refresh"]["ttl"] <= 60
+        cent.refresh(RefreshRequest(user="u9", expired=True))
+        with pytest.raises(ConnectionClosed) as end:
+            user.ask("ping", {})
+    assert end.value.rcvd is not None
+    assert end.value.rcvd.code == 3005
+    assert post(node.public, "refresh", {"user": "u9"}).body["error"]["code"] == 107
 
 
 def test_a_user_is_unsubscribed(node: NodeProcess, cent: Client, channel: str) -> None:
