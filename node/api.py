@@ -221,8 +221,8 @@ class Api:
         commands = [_command(given) for given in request.commands]
         size = sum(len(one.channels) if isinstance(one, calls.BroadcastRequest) else 1 for _, one in commands)
         most = self._settings.batch_operations
-        if not 0 < size <= most:
-            raise _malformed(f"the batch has {size} commands and channels to broadcast to; give 1 to {most}")
+        if size > most:
+            raise _malformed(f"the batch has {size} commands and channels to broadcast to; at most {most} are taken")
 
         async def reply(name: str, one: Struct) -> bytes:
             if caller.may(METHODS[name].scope):

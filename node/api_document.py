@@ -41,6 +41,9 @@ def document(version: str) -> bytes:
         f"/api/{name}": _path(name, method.request, found[method.request], _wrapped(found[method.result]), method.scope)
         for name, method in METHODS.items()
     }
+    command = _object(**{name: found[method.request] for name, method in METHODS.items()})
+    command |= {"required": [], "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+    components["BatchRequest"]["properties"]["commands"]["items"] = command
     paths[f"/api/{BATCH}"] = _path(BATCH, BatchRequest, found[BatchRequest], found[BatchResult], "that of each command")
     whole = {
         "openapi": "3.1.0",

@@ -22,6 +22,7 @@ from node.joining import Joining, away
 from node.permissions import Origin
 from node.protocol import HistoryResult, SubscribeRequest, client_info, json_string
 from node.publication import encode_publication
+from node.publishing import refuse_target
 from node.reading import require_presence
 from router.entry import MESSAGE, Entry
 from router.events import Away, Duplicate, History, Refusal, Submit
@@ -83,8 +84,10 @@ class Methods:
         data = read_content(request)
 
         def opened(room: Room) -> None:
-            chatting = room.kind.schema is Schema.CHAT
-            self._gateway.submit(room, (self._message if chatting else self._plain)(room, request, data, done))
+            if room.kind.schema is Schema.CHAT:
+                self._submit_message(room, request, data, done)
+            else:
+                self._gateway.submit(room, self._plain(room, request, data, done))
 
         self._open(site, request.channel, opened, done)
 
@@ -96,12 +99,31 @@ class Methods:
         sender = self._gateway.sender(room.id.site, request.user)
         return Submit(room.id, MESSAGE, sender, request.idempotency_key, data, info, _Published(room, done))
 
-    def _message(self, room: Room, request: calls.Content, data: bytes, done: Done) -> Submit:
+    def _submit_message(self, room: Room, request: calls.Content, data: bytes, done: Done) -> None:
+        """Submit a chat message; what it replies to is looked up before, as for clients."""
         message = chat.parse(self._identified(data, request.idempotency_key))
         canonical = self._options.chat.canonical(message, room.offset)
         sender = self._gateway.sender(room.id.site, request.user)
-        author = json_string(request.user or SYSTEM)
-        return Submit(room.id, MESSAGE, sender, message.id, canonical, author, _Published(room, done))
+        author, published = json_string(request.user or SYSTEM), _Published(room, done)
+        submit = Submit(room.id, MESSAGE, sender, message.id, canonical, author, published)
+        target = message.reply_to
+        if not isinstance(target, int):
+            self._gateway.submit(room, submit)
+            return
+
+        def judge(page: Page | Away) -> None:
+            if isinstance(page, Away):
+                raise away(page)
+            found = next((entry for entry in page.entries if entry.sequence == target), None)
+            published.refusal = refuse_target(found, "replyTo", target)
+            if published.refusal is None:
+                self._gateway.submit(room, submit)
+            else:  # unless it is the retry of what was accepted before its target was removed
+                submit.probe = True
+                self._gateway.probe(room, submit)
+
+        read = History(room.id, target - 1, 1, reverse=False, max_bytes=1)
+        self._gateway.history(room, read, _guarded(judge, done))
 
     def _identified(self, data: bytes, key: str) -> bytes:
         """A chat message with an id: its own, or the idempotency key, or a new one."""
@@ -292,15 +314,24 @@ class Methods:
 
 
 class _Published(msgspec.Struct, eq=False):
-    """Takes the outcome of a publication."""
+    """Takes the outcome of a publication.
+
+    Attributes:
+        room: Where.
+        done: Told of it.
+        refusal: Why it may not be made; the answer, unless it was made before.
+    """
 
     room: Room
     done: Done
+    refusal: CommandError | None = None
 
     def __call__(self, outcome: Outcome) -> None:
         """Answer it."""
         if isinstance(outcome, Entry | Duplicate):
             self.done(msgspec.json.encode(calls.PublishResult(outcome.sequence, self.room.epoch)))
+        elif outcome is Refusal.NEW and self.refusal is not None:
+            self.done(self.refusal)
         elif isinstance(outcome, Refusal):
             self.done(bad(f"{outcome.value}; give a new message a new idempotency_key of at most 64 bytes"))
         else:

@@ -119,6 +119,23 @@ def test_a_chat_message_of_the_system_or_a_user_is_completed(node: NodeProcess, 
     ]
 
 
+def test_a_reply_needs_a_message_that_is_there(node: NodeProcess, cent: Client) -> None:
+    channel = f"chat:{uuid4()}"
+    reply = {"channel": channel, "data": {"id": "r1", "content": "Ho", "replyTo": 1}}
+    assert post(node.public, "publish", reply).body["error"]["code"] == 107
+    with connected(node.url, "u1") as user:
+        user.publish(channel, "m1")
+        assert post(node.public, "publish", reply).body["result"]["offset"] == 2
+        user.ask("rpc", {"method": "delete", "data": {"channel": channel, "id": "d1", "target": 1}})
+    assert post(node.public, "publish", reply).body["result"]["offset"] == 2  # a retry
+    reply["data"] = {"id": "r2", "content": "Ho", "replyTo": 1}
+    refused = post(node.public, "publish", reply).body["error"]
+    assert refused["code"] == 107
+    assert "removed" in refused["message"]
+    placeholder = cent.history(HistoryRequest(channel=channel, limit=1)).publications[0].data
+    assert placeholder["type"] == "placeholder"
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -353,7 +370,6 @@ def test_a_command_of_a_batch_fails_alone(node: NodeProcess, channel: str) -> No
 @pytest.mark.parametrize(
     "commands",
     [
-        [],
         [{"batch": {"commands": []}}],
         [{"publish": {}}],
         [{}],
@@ -365,6 +381,11 @@ def test_a_command_of_a_batch_fails_alone(node: NodeProcess, channel: str) -> No
 def test_a_malformed_batch_is_refused_whole(node: NodeProcess, commands: list[object]) -> None:
     answer = post(node.public, "batch", {"commands": commands})
     assert (answer.status, answer.body["error"]["code"]) == (400, 107)
+
+
+def test_a_batch_of_nothing_is_answered_with_nothing(node: NodeProcess) -> None:
+    answer = post(node.public, "batch", {"commands": []})
+    assert (answer.status, answer.body) == (200, {"replies": []})
 
 
 def test_history_can_not_be_removed_and_the_answer_says_so(cent: Client, channel: str) -> None:
