@@ -29,7 +29,8 @@ class Content(Struct, kw_only=True):
     Attributes:
         data: JSON. In rooms of schema `chat` a message; its `id` may be left out.
         b64data: Instead of `data`: JSON in base64.
-        skip_history: Only false: every publication is kept.
+        skip_history: Push it to the members at this moment, without an offset, and keep nothing; in rooms of schema
+            `any` only.
         tags: Only empty: publications have none.
         idempotency_key: In a retry the same; then the first result is given. At most 64 bytes.
         user: Author, beyond Centrifugo; empty: the system.
@@ -50,7 +51,7 @@ class PublishRequest(Content, kw_only=True):
 
 
 class PublishResult(Struct):
-    """Where the publication is."""
+    """Where the publication is; its offset is 0 if it was not kept."""
 
     offset: Count
     epoch: str

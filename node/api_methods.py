@@ -84,17 +84,32 @@ class Methods:
         data = read_content(request)
 
         def opened(room: Room) -> None:
-            if room.kind.schema is Schema.CHAT:
+            if request.skip_history:
+                self._push(room, request, data, done)
+            elif room.kind.schema is Schema.CHAT:
                 self._submit_message(room, request, data, done)
             else:
                 self._gateway.submit(room, self._plain(room, request, data, done))
 
         self._open(site, request.channel, opened, done)
 
-    def _plain(self, room: Room, request: calls.Content, data: bytes, done: Done) -> Submit:
+    def _push(self, room: Room, request: calls.Content, data: bytes, done: Done) -> None:
+        """Publish to those who are here now, and to nobody later."""
+        if room.kind.schema is Schema.CHAT:
+            raise CommandError(ErrorCode.NOT_AVAILABLE, "every chat message is kept; leave skip_history out")
+        if request.idempotency_key or request.user:
+            raise bad("skip_history keeps nothing, so a retry is not known: leave out idempotency_key and user")
+        self._require_size(data)
+        self._gateway.push(room, data)
+        done(msgspec.json.encode(calls.PublishResult(0, room.epoch)))
+
+    def _require_size(self, data: bytes) -> None:
         limit = self._options.limits.body_bytes
         if len(data) > limit:
             raise bad(f"data is {len(data)} bytes long; give 1 to {limit}")
+
+    def _plain(self, room: Room, request: calls.Content, data: bytes, done: Done) -> Submit:
+        self._require_size(data)
         info = client_info(request.user, "", b"", b"") if request.user else b""
         sender = self._gateway.sender(room.id.site, request.user)
         return Submit(room.id, MESSAGE, sender, request.idempotency_key, data, info, _Published(room, done))
@@ -344,8 +359,6 @@ def read_content(content: calls.Content) -> bytes:
     Raises:
         CommandError: 107, there is none or it is bad; 108, it is to be treated in a way that is not to be had.
     """
-    if content.skip_history:
-        raise CommandError(ErrorCode.NOT_AVAILABLE, "every publication is kept; leave skip_history out")
     if content.tags:
         raise CommandError(ErrorCode.NOT_AVAILABLE, "publications have no tags; put them into data")
     data = read_json("data", content.data, content.b64data)

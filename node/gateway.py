@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edge_config.schema import Config
     from node.counters import Counters
     from node.metrics import Metrics
-    from node.protocol import JsonCodec
+    from node.protocol import Codec, JsonCodec
     from node.ratelimit import Throttle
     from node.seams import Member, User
     from node.seams import Room as AnyRoom
@@ -206,6 +206,17 @@ class Gateway:
     def populated(self, site: str) -> Sequence[Room]:
         """See `seams.Server`."""
         return [room for name, room in self._populated.items() if name.site == site]
+
+    def push(self, room: AnyRoom, data: bytes) -> None:
+        """See `seams.Server`."""
+        here = self._mine(room)
+        here.distribute()
+        encoded: dict[Codec, bytes] = {}
+        for member in list(here.joined.values()):
+            codec = member.transport.codec
+            if codec not in encoded:
+                encoded[codec] = codec.push_publication(here.channel_json, codec.publication(data, 0, b""))
+            member.transport.send(encoded[codec])
 
     def members(self, room: AnyRoom) -> Mapping[str, int]:
         """See `seams.Server`."""

@@ -242,5 +242,8 @@ class Server(Gateway, Protocol):
     def populated(self, site: str) -> Sequence[Room]:
         """A site's rooms with members here."""
 
+    def push(self, room: Room, data: bytes) -> None:
+        """Push JSON data to the members here as a publication without an offset, which is not kept."""
+
     def members(self, room: Room) -> Mapping[str, int]:
         """How many connections each user has in a room; empty where presence is off."""

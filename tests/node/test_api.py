@@ -159,7 +159,8 @@ def test_a_bad_chat_message_is_refused_as_a_clients(node: NodeProcess, given: di
         ({"b64data": "%"}, 107, "no base64"),
         ({"b64data": b64encode(b"\x00\x01").decode()}, 107, "no JSON"),
         ({"b64data": b64encode(b"\xff").decode()}, 107, "UTF-8"),
-        ({"data": 1, "skip_history": True}, 108, "every publication is kept"),
+        ({"data": {"content": "Hi"}, "channel": "chat:x", "skip_history": True}, 108, "every chat message is kept"),
+        ({"data": 1, "skip_history": True, "idempotency_key": "k"}, 107, "skip_history keeps nothing"),
         ({"data": 1, "tags": {"a": "b"}}, 108, "no tags"),
         ({"data": 1, "idempotency_key": "k" * 65}, 107, "at most 64"),
         ({"data": 1, "channel": "none:x"}, 102, "[kinds.none]"),
@@ -181,6 +182,19 @@ def test_data_in_base64_and_with_line_ends_is_one_line_for_the_clients(node: Nod
     with connected(node.url, "u1") as user:
         found = user.ask("history", {"channel": channel, "limit": 10})["history"]["publications"]
     assert [publication["data"] for publication in found] == [{"a": [1, 2]}] * 2
+
+
+def test_what_skips_history_reaches_who_is_there_and_is_not_kept(node: NodeProcess, cent: Client, channel: str) -> None:
+    cent.publish(PublishRequest(channel=channel, data=1))
+    with connected(node.url, "u1") as user:
+        user.ask("subscribe", {"channel": channel})
+        skipped = cent.publish(PublishRequest(channel=channel, data={"typing": True}, skip_history=True))
+        kept = cent.publish(PublishRequest(channel=channel, data=2))
+        pushes = user.pushes()
+        assert next(pushes) == {"channel": channel, "pub": {"data": {"typing": True}}}
+        assert next(pushes) == {"channel": channel, "pub": {"data": 2, "offset": 2}}
+    assert (skipped.offset, skipped.epoch, kept.offset) == (0, kept.epoch, 2)
+    assert [p.data for p in cent.history(HistoryRequest(channel=channel, limit=9)).publications] == [1, 2]
 
 
 def test_a_broadcast_is_answered_room_by_room(cent: Client, channel: str) -> None:
