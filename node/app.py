@@ -32,6 +32,7 @@ from node.api_methods import Methods, World
 from node.auth import Authenticator
 from node.endpoints import Endpoints
 from node.faults import NodeFault
+from node.framing import WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.http_server import HttpServer
 from node.hub import Hub, HubOptions
@@ -95,11 +96,11 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     node = _node_name(config)
     listen, limits, hub_config = config.listen, config.limits, config.hub
     condition = Condition()
-    codec = JsonCodec(limits.commands_per_frame)
+    wire = Wire(JsonCodec(limits.commands_per_frame), WEB_SOCKET_TEXT)
     rates = config.rates
     slow = any(kind.slow_mode_seconds for kind in config.kinds.values())
     throttle = Throttle(rates) if rates.user_publishes or rates.room_publishes or slow else None
-    gateway = Gateway(node, VERSION, config, metrics, condition, codec, throttle)
+    gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)
     sites = assemble(config.auth, api_keys=configured(read_api_keys(config.api.keys)))
@@ -114,7 +115,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     metrics.refreshers.append(partial(_measure_log, store, metrics))
     desk = Desk(gateway, config.api.waiting_operations, partial(os.eventfd_write, wake, 1))
     world = World(lambda: str(uuid.uuid4()), authenticator.session_id, time.monotonic, time.time)
-    methods = Methods(gateway, options, codec, world)
+    methods = Methods(gateway, options, wire.codec, world)
     api = Api(methods, desk, SiteKeys(lambda: authenticator.sites), config.api, metrics)
     bounds = partial(
         HttpServer, metrics=metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds,
@@ -139,7 +140,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
             events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=page_origins(config),
-        codec=codec, open_session=open_session, work=desk, wake=wake, certificates=certificates,
+        wire=wire, open_session=open_session, work=desk, wake=wake, certificates=certificates,
         serve_http=public_http.serve_socket,
     )  # fmt: skip
     where = Endpoints(

@@ -18,6 +18,7 @@ from node.wheel import NOT_SCHEDULED
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from node.framing import Wire
     from node.hub import Hub
     from node.protocol import Codec
     from node.upgrade import HeadReader
@@ -64,21 +65,22 @@ class Connection:
         remote: The client's IP address.
         deadline: Monotonic seconds of the next time-out; read by the timer wheel.
         opcode: Of the message that the session is given at the moment.
-        codec: How replies and pushes are encoded.
+        codec: How replies and pushes are encoded: `wire`'s.
+        wire: How they are encoded and framed; set by `speak`.
         pending: Bytes that the socket has not taken.
     """
 
     __slots__ = (
         "_backlog", "_out", "_paused", "_sent", "_shutting", "codec", "deadline", "fd", "hub", "opcode", "parser",
-        "pending", "remote", "session", "sock", "state", "wheel_slot",
+        "pending", "remote", "session", "sock", "state", "wheel_slot", "wire",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - made in one place, by the hub
-        self, hub: Hub, sock: socket.socket, remote: str, state: State, parser: HeadReader, codec: Codec
+        self, hub: Hub, sock: socket.socket, remote: str, state: State, parser: HeadReader, wire: Wire
     ) -> None:  # fmt: skip
         self.hub, self.sock, self.fd, self.remote, self.state = hub, sock, sock.fileno(), remote, state
         self.parser: HeadReader | websocket.Parser = parser
-        self.codec = codec
+        self.speak(wire)
         self.session: Session | None = None
         self.deadline = 0.0
         self.wheel_slot = NOT_SCHEDULED
@@ -89,24 +91,29 @@ class Connection:
         self._sent = 0  # bytes of the backlog's first run that the socket has taken
         self._paused = self._shutting = False
 
+    def speak(self, wire: Wire) -> None:
+        """Write to the client in this way from now on; before it has a session."""
+        self.wire: Wire = wire
+        self.codec: Codec = wire.codec
+
     # -- the session's way out -----------------------------------------------------------------------------------
 
     def send(self, payload: bytes) -> None:
         """Queue one encoded reply or push; it leaves at the end of the hub's turn."""
-        self.put(websocket.text_frame(payload))
+        self.put(self.wire.frame(payload))
 
     def send_ephemeral(self, payload: bytes) -> None:
         """Queue what may be lost; a connection that is behind does not get it."""
         if self._backlog is None:
-            self.put(websocket.text_frame(payload))
+            self.put(self.wire.frame(payload))
         else:
             self.hub.metrics.ephemeral_dropped += 1
 
     def close(self, code: int, reason: str) -> None:
-        """Send what is queued, then a close frame; the connection ends when the client answers or does not."""
+        """Send what is queued, then why it ends; the connection is over when the client agrees or does not."""
         if self.state is not OPEN:
             return
-        self.put(websocket.close_frame(code, reason))
+        self.put(self.wire.framing.end(self.codec, code, reason))
         self.state = CLOSING
         self.hub.closing(self, code)
 
@@ -180,7 +187,7 @@ class Connection:
         self._owe(-sent)
         self._sent += sent
         if self._sent < len(data):
-            kept = last_start(data, self._sent)
+            kept = self.wire.framing.last_start(data, self._sent)
             self._backlog = [data[kept:]]
             self._sent -= kept
             return
@@ -229,9 +236,10 @@ class Connection:
     def _give_up(self) -> None:
         """Too much is pending: finish the frame that is under way, say why, and end."""
         first = self._backlog[0] if self._backlog else b""
-        begun = last_start(first, self._sent)
-        rest = first[begun : frame_end(first, self._sent)] if begun < self._sent else b""
-        self._backlog = [rest + websocket.close_frame(*SLOW)]
+        framing = self.wire.framing
+        begun = framing.last_start(first, self._sent)
+        rest = first[begun : framing.frame_end(first, self._sent)] if begun < self._sent else b""
+        self._backlog = [rest + framing.end(self.codec, *SLOW)]
         self._sent -= begun
         change = len(self._backlog[0]) - self._sent - self.pending
         self.pending += change
@@ -250,27 +258,3 @@ def put_all(connections: Iterable[Connection], frames: bytes) -> None:
         elif connection.state is OPEN:
             connection._out = [frames]  # noqa: SLF001 - as above
             connection.hub.dirty.append(connection)
-
-
-def last_start(frames: bytes, at: int) -> int:
-    """Where the frame begins that holds byte `at` of a run of unmasked frames, or would."""
-    start = 0
-    while start < at:
-        end = frame_end(frames, start + 1)
-        if end > at:
-            break
-        start = end
-    return start
-
-
-def frame_end(frames: bytes, at: int) -> int:
-    """Where the frame ends that holds byte `at` - 1 of a run of unmasked frames; `at` itself at a frame's end."""
-    start = 0
-    while start < at:
-        length, head = frames[start + 1], 2
-        if length == 126:
-            length, head = int.from_bytes(frames[start + 2 : start + 4], "big"), 4
-        elif length == 127:
-            length, head = int.from_bytes(frames[start + 2 : start + 10], "big"), 10
-        start += head + length
-    return start

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from node.admission import Admission
+from node.framing import WEB_SOCKET_TEXT, Wire
 from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.metrics import Metrics
@@ -65,8 +66,8 @@ async def serve(host: str, port: int, *, task_status: trio.TaskStatus[int]) -> N
         hub = Hub(
             listeners,
             HubOptions(websocket_path="/", message_bytes=MESSAGE_BYTES, output_bytes=OUTPUT_BYTES),
-            metrics=Metrics(), admission=Admission(1000, 0), origins=OriginRules(["*"]), codec=JsonCodec(1),
-            open_session=EchoSession, work=Idle(wake), wake=wake,
+            metrics=Metrics(), admission=Admission(1000, 0), origins=OriginRules(["*"]),
+            wire=Wire(JsonCodec(1), WEB_SOCKET_TEXT), open_session=EchoSession, work=Idle(wake), wake=wake,
         )  # fmt: skip
         task_status.started(listeners[0].getsockname()[1])
         await hub.run()

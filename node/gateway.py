@@ -15,7 +15,6 @@ from node.rooms import Room, oldest_ms
 from node.seams import Page
 from node.session import COMMAND_SECONDS
 from node.status import LogState
-from node.websocket import text_frame
 from router.entry import LAST_VISIBLE
 from router.events import Away
 from router.subscriptions import GAP, NEXT
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
     from edge_config.kinds import RoomKind
     from edge_config.schema import Config
     from node.counters import Counters
+    from node.framing import Wire
     from node.metrics import Metrics
-    from node.protocol import Codec, JsonCodec
+    from node.protocol import Codec
     from node.ratelimit import Throttle
     from node.seams import Member, User
     from node.seams import Room as AnyRoom
@@ -53,18 +53,18 @@ class Gateway:
         config: The node's.
         metrics: What is counted.
         condition: Told when the log halts.
-        codec: JSON, for publications.
+        wire: How nearly all clients are written to: JSON over WebSocket.
         throttle: Rates across connections; None: there are none.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, composed in one place
-        self, node: str, version: str, config: Config, metrics: Metrics, condition: Condition, codec: JsonCodec,
+        self, node: str, version: str, config: Config, metrics: Metrics, condition: Condition, wire: Wire,
         throttle: Throttle | None,
     ) -> None:  # fmt: skip
         self.node, self.version, self.throttle = node, version, throttle
         self.counters: Counters = metrics.sessions
         self._limits = config.limits
-        self._metrics, self._condition, self._codec = metrics, condition, codec
+        self._metrics, self._condition, self._wire = metrics, condition, wire
         self._router: Router | None = None
         self._submit: Callable[[Submit], None]
         self._rooms: WeakValueDictionary[RoomId, Room] = WeakValueDictionary()
@@ -155,18 +155,18 @@ class Gateway:
         self._populated[here.id] = here
         self._metrics.rooms = len(self._populated)
         if here.tells_joins:
-            here.tell(text_frame(self._codec.push_join(here.channel_json, member.info)), member)
+            here.tell(lambda codec: codec.push_join(here.channel_json, member.info), member)
 
     def leave(self, room: AnyRoom, member: Member) -> None:
         """See `seams.Gateway`."""
         here = self._mine(room)
         if not here.exit(_connection(member), member):
             return
-        if not here.joined:
+        if not here.joined and not here.others:
             del self._populated[here.id]
             self._metrics.rooms = len(self._populated)
         elif here.tells_joins:
-            here.tell(text_frame(self._codec.push_leave(here.channel_json, member.info)), member)
+            here.tell(lambda codec: codec.push_leave(here.channel_json, member.info), member)
 
     def presence(self, room: AnyRoom) -> Mapping[str, bytes]:
         """See `seams.Gateway`."""
@@ -212,7 +212,7 @@ class Gateway:
         here = self._mine(room)
         here.distribute()
         encoded: dict[Codec, bytes] = {}
-        for member in list(here.joined.values()):
+        for member in here.everybody():
             codec = member.transport.codec
             if codec not in encoded:
                 encoded[codec] = codec.push_publication(here.channel_json, codec.publication(data, 0, b""))
@@ -273,7 +273,7 @@ class Gateway:
     def _room(self, state: RoomState, kind: RoomKind) -> Room:
         room = self._rooms.get(state.room)
         if room is None:
-            room = self._rooms[state.room] = Room(state, kind, self.router.cluster.epoch_of(state))
+            room = self._rooms[state.room] = Room(state, kind, self.router.cluster.epoch_of(state), self._wire)
         return room
 
     def _mine(self, room: AnyRoom) -> Room:
@@ -286,18 +286,33 @@ class Gateway:
         if arrival is not NEXT:
             if arrival is GAP:
                 log.error("gap in a room", room=room.id.channel, at=room.offset, got=entry.sequence)
-                for member in list(room.joined.values()):
+                for member in room.everybody():
                     member.lose()
                 room.cursor.sequence = entry.sequence
             return
+        if room.state.removals is not None and (room.joined or room.others):
+            entry = room.state.removals.show(entry)
         if room.joined:
-            codec = self._codec
-            if room.state.removals is not None:
-                entry = room.state.removals.show(entry)
-            publication = encode_publication(codec, room, entry)
-            room.frames.append(text_frame(codec.push_publication(room.channel_json, publication)))
+            wire = self._wire
+            publication = encode_publication(wire.codec, room, entry)
+            room.frames.append(wire.frame(wire.codec.push_publication(room.channel_json, publication)))
             self._dirty[room] = None
             self._metrics.delivered += len(room.joined)
+        if room.others:
+            self._deliver_to_others(room, entry)
+
+    def _deliver_to_others(self, room: Room, entry: Entry) -> None:
+        """Once for each other wire in use: see docs/decisions/0006-one-frame-per-wire.md."""
+        payloads: dict[Codec, bytes] = {}
+        for others in room.others.values():
+            codec = others.wire.codec
+            payload = payloads.get(codec)
+            if payload is None:
+                publication = encode_publication(codec, room, entry)
+                payload = payloads[codec] = codec.push_publication(room.channel_json, publication)
+            others.frames.append(others.wire.frame(payload))
+            self._metrics.delivered += len(others.joined)
+        self._dirty[room] = None
 
 
 def _connection(member: Member) -> Connection:

@@ -41,8 +41,8 @@ from node.wheel import TimerWheel
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from node.framing import Wire
     from node.metrics import Metrics
-    from node.protocol import Codec
     from node.tls import Certificates
 
 ACCEPTS_PER_TURN: Final = 128  # a reconnecting crowd must not starve who is there
@@ -108,7 +108,7 @@ class Hub:
         metrics: What is counted.
         admission: Who may connect.
         origins: Web pages that may connect.
-        codec: Of WebSocket clients without a sub-protocol.
+        wire: Of WebSocket clients without a sub-protocol.
         open_session: Makes the session of a client whose upgrade was accepted.
         work: What is driven at each turn.
         wake: An eventfd; whoever writes to it makes the hub call `work.drain`.
@@ -121,7 +121,7 @@ class Hub:
 
     def __init__(  # noqa: PLR0913 - its surroundings, composed in one place
         self, listeners: Sequence[socket.socket], options: HubOptions, *, metrics: Metrics, admission: Admission,
-        origins: OriginRules, codec: Codec, open_session: Callable[[Connection], Session], work: Work,
+        origins: OriginRules, wire: Wire, open_session: Callable[[Connection], Session], work: Work,
         wake: int, certificates: Certificates | None = None,
         serve_http: Callable[[socket.socket, bytes, str], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
@@ -131,7 +131,7 @@ class Hub:
         self.dirty: list[Connection] = []
         self.wake = wake
         self._listeners = {sock.fileno(): sock for sock in listeners}
-        self._origins, self._codec, self._open_session, self._work = origins, codec, open_session, work
+        self._origins, self._wire, self._open_session, self._work = origins, wire, open_session, work
         self._certificates, self._serve_http = certificates, serve_http
         self._connections: dict[int, Connection] = {}
         self._wheel: TimerWheel[Connection] = TimerWheel(TICK_SECONDS, 256)
@@ -196,10 +196,12 @@ class Hub:
             self._epoll.modify(connection.fd, (EPOLLIN if reading else 0) | (EPOLLOUT if writing else 0))
 
     def closing(self, connection: Connection, code: int) -> None:
-        """A close frame was queued; the client has a moment to answer it."""
+        """What ends the connection was queued; the client has a moment to answer it."""
         self.metrics.closed[code] += 1
         self._time(connection, self._now + CLOSE_SECONDS)
         self._end_session(connection)
+        if connection.wire.framing.half_closes:
+            connection.shut()
 
     def slow(self, connection: Connection) -> None:
         """A client did not take its output."""
@@ -380,7 +382,7 @@ class Hub:
             state = HANDSHAKE
         self.metrics.accepted += 1
         self._newcomers += 1
-        connection = Connection(self, sock, remote, state, HeadReader(self.options.header_bytes), self._codec)
+        connection = Connection(self, sock, remote, state, HeadReader(self.options.header_bytes), self._wire)
         self._connections[connection.fd] = connection
         self.metrics.connections += 1
         self._epoll.register(connection.fd, EPOLLIN)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 REJECT_UNRECOVERED: Final = 2
 """Bit of `SubscribeRequest.flag`: answer an impossible recovery with 112 instead of `recovered: false`."""
 
+FINAL_CODE: Final = 3500
+"""From this code of a disconnect on, clients do not come back (`codes.DisconnectCode.reconnects`)."""
+
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 CommandId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
@@ -314,6 +317,9 @@ class Codec(Protocol):
     def push_message(self, data: bytes) -> bytes:
         """Push JSON data to one client."""
 
+    def push_disconnect(self, code: int, reason: str) -> bytes:
+        """Push that the connection ends: for transports that have no close frame."""
+
 
 class JsonCodec:
     """Newline-separated JSON.
@@ -434,6 +440,11 @@ class JsonCodec:
     def push_message(self, data: bytes) -> bytes:
         """See `Codec.push_message`."""
         return b'{"push":{"message":{"data":%b}}}' % data
+
+    def push_disconnect(self, code: int, reason: str) -> bytes:
+        """See `Codec.push_disconnect`."""
+        reconnects = b',"reconnect":true' if code < FINAL_CODE else b""
+        return b'{"push":{"disconnect":{"code":%d,"reason":%b%b}}}' % (code, _encode(reason), reconnects)
 
 
 _encode: Final = msgspec.json.Encoder().encode

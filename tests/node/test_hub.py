@@ -17,6 +17,7 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping
 from node import hub as hub_module
 from node.admission import Admission
 from node.echo import EchoSession, Idle, serve
+from node.framing import WEB_SOCKET_TEXT, Wire
 from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.metrics import Metrics
@@ -45,7 +46,8 @@ async def hub_with(
     listeners = open_listeners("127.0.0.1", 0, 128, "port")
     hub = Hub(
         listeners, options or HubOptions(websocket_path="/"), metrics=Metrics(), admission=Admission(most, per_address),
-        origins=OriginRules([]), codec=JsonCodec(1), open_session=open_session, work=Idle(wake), wake=wake,
+        origins=OriginRules([]), wire=Wire(JsonCodec(1), WEB_SOCKET_TEXT), open_session=open_session,
+        work=Idle(wake), wake=wake,
     )  # fmt: skip
     port = listeners[0].getsockname()[1]
     try:
