@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import time
+from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -152,14 +153,15 @@ class Api:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.BAD_REQUEST, f"a body has at most {most} bytes; send less"
         )
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > most:
+        if not length.isdecimal() or len(length) > 16 or int(length) > most:
             raise too_big
         body = bytearray()
         with trio.move_on_after(BODY_SECONDS) as time_out:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise too_big
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > most:
+                        raise too_big
         if time_out.cancelled_caught:
             mend = f"the body did not come within {BODY_SECONDS:.0f} s"
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, ErrorCode.BAD_REQUEST, mend)
