@@ -22,7 +22,7 @@ import trio
 
 from edge_config.api import read_api_keys
 from edge_config.schema import Durability
-from node import descriptors, endpoints, http
+from node import descriptors, endpoints, http, site_watch
 from node.admission import Admission
 from node.api import Api
 from node.api_desk import Desk
@@ -39,11 +39,11 @@ from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.logs import events
 from node.metrics import Build, Metrics, scraper
-from node.origins import page_origins
+from node.origins import Pages
 from node.protocol import JsonCodec
 from node.ratelimit import Throttle
 from node.session import Session, SessionOptions
-from node.sites import assemble
+from node.site_watch import SiteWatch
 from node.status import LogState, State
 from node.tls import Certificates
 from node.version import VERSION
@@ -56,6 +56,7 @@ from router.runtime import Router
 if TYPE_CHECKING:
     from edge_config.schema import Config
     from node.connection import Connection
+    from node.origins import Arrival
     from router.ids import RoomId
 
 SWITCH_SECONDS: Final = 1e-4  # the log's thread would starve beside a busy loop with the default of 5 ms
@@ -103,12 +104,16 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)
-    sites = assemble(config.auth, api_keys=configured(read_api_keys(config.api.keys)))
-    authenticator = Authenticator(sites, store.meta.guest_key)
+    api_keys = configured(read_api_keys(config.api.keys))
+    sites, revoked = await trio.to_thread.run_sync(site_watch.read, config.node.data_dir, config.auth, api_keys)
+    pages = Pages(sites, dev=config.node.dev)
+    authenticator = Authenticator(sites, store.meta.guest_key, pages=pages, revocations=revoked)
     options = SessionOptions(config)
 
-    def open_session(connection: Connection) -> Session:
-        return Session(connection, gateway, authenticator, options, str(uuid.uuid4()), time.monotonic())
+    def open_session(connection: Connection, came: Arrival) -> Session:
+        session = Session(connection, gateway, authenticator, options, str(uuid.uuid4()), time.monotonic())
+        session.arrival = came
+        return session
 
     build = Build(VERSION, sys.version.split()[0], node, config.node.region)
     vitals = Vitals(build, metrics, condition, config.node.data_dir)
@@ -139,10 +144,11 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
             upgrade_seconds=limits.upgrade_seconds, flush_window=hub_config.flush_window_ms / 1000,
             events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
         ),
-        metrics=metrics, admission=Admission(most, limits.connections_per_ip), origins=page_origins(config),
+        metrics=metrics, admission=Admission(most, limits.connections_per_ip), pages=pages,
         wire=wire, open_session=open_session, work=desk, wake=wake, certificates=certificates,
         serve_http=public_http.serve_socket,
     )  # fmt: skip
+    watch = SiteWatch(config.node.data_dir, config.auth, authenticator, gateway.everybody, hub.ring, api_keys)
     where = Endpoints(
         node=node, pid=os.getpid(),
         public=endpoints.url(scheme, listen.host, public[0].getsockname()[1]),
@@ -156,17 +162,18 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
         )
         nursery.start_soon(vitals.run)
         nursery.start_soon(_keep_house, config, store, condition)
+        nursery.start_soon(watch.run)
         condition.state = State.READY
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         task_status.started(where)
-        await _until_told(hub, router, condition, config, certificates)
+        await _until_told(hub, router, condition, config, certificates, watch)
         nursery.cancel_scope.cancel()
 
 
-async def _until_told(
-    hub: Hub, router: Router, condition: Condition, config: Config, certificates: Certificates | None
+async def _until_told(  # noqa: PLR0913, PLR0917 - what signals act upon
+    hub: Hub, router: Router, condition: Condition, config: Config, certificates: Certificates | None, watch: SiteWatch
 ) -> None:
     """Serve until a signal, then drain; a second signal ends the draining."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -174,6 +181,7 @@ async def _until_told(
             async for signum in signals:
                 if signum == signal.SIGHUP:
                     _reload(certificates)
+                    watch.poke()
                 elif condition.state is State.DRAINING:
                     log.warning("stopped at once", signal=signal.Signals(signum).name)
                     nursery.cancel_scope.cancel()
@@ -193,7 +201,6 @@ async def _drain(hub: Hub, router: Router, config: Config, done: trio.CancelScop
 
 def _reload(certificates: Certificates | None) -> None:
     if certificates is None:
-        log.info("nothing to reload", hint="SIGHUP reads the TLS certificate again")
         return
     try:
         certificates.reload()

@@ -20,6 +20,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from node import jws
+from node.origins import NOWHERE, Arrival, Pages
+from node.revocations import Revocations
 from node.sites import MOST_ATTEMPTS
 
 if TYPE_CHECKING:
@@ -42,6 +44,14 @@ class InvalidToken(AuthError):
 
 class _ForAnother(InvalidToken):
     """The site's key signed it, but for somebody else."""
+
+
+class RevokedToken(InvalidToken):
+    """It was good, and is not any more."""
+
+
+class ForeignPage(AuthError):
+    """The web page is none of the site's."""
 
 
 class ExpiredToken(AuthError):
@@ -81,7 +91,7 @@ class Identity:
         subscriptions: By channel.
         role: What the site calls the user; empty: nothing.
         token_id: `jti` of the token, or empty.
-        issued: `iat` of the token, in seconds since 1970, or None.
+        issued: `iat` of the token, in seconds since 1970, or None; `inf` of a guest without a token.
     """
 
     site: str
@@ -133,15 +143,44 @@ class Authenticator:
     """Verifies what clients show.
 
     Args:
-        sites: Whose tokens are accepted; the node puts others in their place when they have changed.
+        sites: Whose tokens are accepted.
         guest_key: Signs guest ids and session ids; the same after a restart, or guests become strangers.
         clock: Seconds since 1970.
+        pages: Which web pages may connect to which site; None: as the sites say.
+        revocations: Tokens that are refused.
+
+    Attributes:
+        sites: As above, or what `replace` put there.
+        pages: Likewise.
+        revocations: Likewise.
     """
 
-    def __init__(self, sites: Sites, guest_key: bytes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, sites: Sites, guest_key: bytes, clock: Callable[[], float] = time.time, pages: Pages | None = None,
+        revocations: Revocations | None = None,
+    ) -> None:  # fmt: skip
         self.sites, self._guest_key, self._clock = sites, guest_key, clock
+        self.pages = pages if pages is not None else Pages(sites)
+        self.revocations = revocations if revocations is not None else Revocations()
 
-    def connection(self, token: str, proof: str, name: str = "") -> Identity:
+    def replace(self, sites: Sites, revocations: Revocations) -> None:
+        """From now on other sites and revocations hold."""
+        self.sites, self.revocations = sites, revocations
+        self.pages.replace(sites)
+
+    def lapsed(self, who: Identity) -> str:
+        """Why a client that was accepted would not be any more; empty: it would be."""
+        site = self.sites.get(who.site)
+        if site is None:
+            return "its site was removed"
+        if who.issued == inf:
+            if not site.guests:
+                return "this site takes no guests any more"
+            return "this guest was revoked" if self.revocations.names(site.name, who.user) else ""
+        user = "" if who.guest else who.user
+        return self.revocations.refusal(site.name, user, who.token_id, who.issued, self._clock())
+
+    def connection(self, token: str, proof: str, came: Arrival = NOWHERE) -> Identity:
         """Who connects with this token, or (if it is empty) as a guest with this proof of an earlier connect.
 
         A token without `sub` makes a guest, too, for whom the site vouches in everything but a name.
@@ -149,19 +188,23 @@ class Authenticator:
         Args:
             token: Compact JWS.
             proof: As in `Identity`.
-            name: The site that the client asks for; empty: any.
+            came: The site that the client asks for, and its page.
 
         Raises:
             ExpiredToken: The client needs a new token.
+            ForeignPage: The page may not connect to the site.
             InvalidToken: The token is bad, or there is none and guests may not connect.
         """
         if not token:
-            site = self._guests_site(name)
+            site = self._guests_site(came.site)
+            self._check_page(came, site)
             if not site.guests:
                 raise InvalidToken("this site takes no guests; connect with a token")
             user, proof = self._guest(site.name, proof)
-            return Identity(site.name, user, guest=True, proof=proof)
-        site, claims = self._verify(token, name)
+            return Identity(site.name, user, guest=True, proof=proof, issued=inf)
+        site, claims = self._verify(token, came.site)
+        if came.origin is not None:
+            self._check_page(came, site)
         if claims.channel is not None:
             raise InvalidToken("this is a subscription token; connect with one without channel")
         if claims.sub.startswith(GUEST):
@@ -181,7 +224,7 @@ class Authenticator:
             ExpiredToken: The client needs a new token.
             InvalidToken: The token is bad, or for another site, user, client or channel.
         """
-        site, claims = self._verify(token, "")
+        site, claims = self._verify(token, who.site)
         for name, ours, given in (
             ("site", who.site, site.name),
             ("channel", channel, claims.channel),
@@ -199,7 +242,8 @@ class Authenticator:
     def _guest(self, site: str, proof: str) -> tuple[str, str]:
         """User id and proof of the guest who shows this proof, or of a new one."""
         user, _, signature = proof.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign("guest", site, user).encode()):
+        genuine = hmac.compare_digest(signature.encode(), self._sign("guest", site, user).encode())
+        if not genuine or self.revocations.names(site, user):
             user = GUEST + token_hex(8)
             proof = f"{user}.{self._sign('guest', site, user)}"
         return user, proof
@@ -214,6 +258,10 @@ class Authenticator:
             why = f"there is no site {name!r}" if name else "this node has several sites"
             raise InvalidToken(f"{why}; connect with a token, or with ?site=NAME of a site that takes guests")
         return site
+
+    def _check_page(self, came: Arrival, site: Site) -> None:
+        if not self.pages.belongs(came, site.name):
+            raise ForeignPage(f"pages of {came.origin} may not connect to site {site.name!r}; add it to its origins")
 
     def _verify(self, token: str, name: str) -> tuple[Site, _Claims]:
         """The site whose key signed a token, and its claims, within their time and meant for the site."""
@@ -237,12 +285,21 @@ class Authenticator:
             if not jws.matches(parts, algorithm, key.material):
                 continue
             try:
-                return site, self._check(site, parts.decoded())
+                claims = self._check(site, parts.decoded())
             except _ForAnother as error:  # sites of one identity provider differ in aud or iss only
                 refusal = error
+                continue
+            if self.revocations:
+                self._check_revoked(site, claims)
+            return site, claims
         if refusal is not None:
             raise refusal
         raise InvalidToken(self._no_key(parts.header, [key.algorithm for _, key in candidates], name, attempts))
+
+    def _check_revoked(self, site: Site, claims: _Claims) -> None:
+        why = self.revocations.refusal(site.name, claims.sub, claims.jti, claims.iat, self._clock())
+        if why:
+            raise RevokedToken(why)
 
     def _no_key(self, header: jws.Header, algorithms: list[str], name: str, attempts: int) -> str:
         if name and self.sites.get(name) is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from node.auth import NO_GRANT, AuthError, ExpiredToken
+from node.auth import NO_GRANT, AuthError, ExpiredToken, ForeignPage, RevokedToken
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
 from node.joining import Joining
+from node.origins import NOWHERE, Arrival
 from node.permissions import Origin
 from node.protocol import ConnectResult, SubscribeRequest, expiry
 from router.ids import RoomId
@@ -32,7 +34,8 @@ def connect(session: Session, command_id: int, request: ConnectRequest) -> None:
         CommandError: The client may come again, with a new token or later.
         Disconnect: It may not.
     """
-    session.admit(_identify(session, request.token, _guest_proof(bytes(request.data))))
+    session.admit(_identify(session, request.token, _guest_proof(bytes(request.data)), session.arrival))
+    session.arrival = NOWHERE
     joinings = _server_joinings(session, request)
     session.enter("connect", command_id, joinings, lambda: _answer(session, command_id, joinings))
 
@@ -46,19 +49,30 @@ def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
     """
     if not request.token:
         raise Disconnect(DisconnectCode.BAD_REQUEST, "refresh needs a token")
-    fresh, old = _identify(session, request.token, session.identity.proof), session.identity
+    old = session.identity
+    fresh = _identify(session, request.token, old.proof, Arrival(old.site))
     if (fresh.site, fresh.user) != (old.site, old.user):
         raise Disconnect(DisconnectCode.INVALID_TOKEN, f"it is for {fresh.user!r}, this connection is {old.user!r}'s")
+    session.identity = replace(old, token_id=fresh.token_id, issued=fresh.issued)
     session.expire_in(fresh.ttl)
     session.transport.send(session.transport.codec.expiry(command_id, "refresh", expiry(fresh.ttl)))
 
 
-def _identify(session: Session, token: str, proof: str) -> Identity:
+def _identify(session: Session, token: str, proof: str, came: Arrival) -> Identity:
+    refused = session.gateway.counters.tokens_refused
     try:
-        return session.authenticator.connection(token, proof)
+        return session.authenticator.connection(token, proof, came)
     except ExpiredToken as error:
+        refused["expired"] += 1
         raise CommandError(ErrorCode.TOKEN_EXPIRED, str(error)) from error
+    except ForeignPage as error:
+        refused["page"] += 1
+        raise Disconnect(DisconnectCode.PERMISSION_DENIED, str(error)) from error
+    except RevokedToken as error:
+        refused["revoked"] += 1
+        raise Disconnect(DisconnectCode.INVALID_TOKEN, str(error)) from error
     except AuthError as error:
+        refused["invalid"] += 1
         raise Disconnect(DisconnectCode.INVALID_TOKEN, str(error)) from error
 
 

@@ -18,11 +18,13 @@ class Counters:
         pauses: Times that a client was not read because too much of its was waiting.
         timeouts: Commands that were answered 100 because their time was up.
         guests: New guest ids given.
+        tokens_refused: Tokens that were not accepted at connect or refresh, by reason.
+        connects: Clients that connected, by site.
     """
 
     __slots__ = (
-        "closes", "commands", "errors", "guests", "pauses", "recovered_entries", "recoveries", "timeouts",
-        "unsubscribes",
+        "closes", "commands", "connects", "errors", "guests", "pauses", "recovered_entries", "recoveries", "timeouts",
+        "tokens_refused", "unsubscribes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,6 +33,8 @@ class Counters:
         self.closes: Counter[int] = Counter()
         self.recoveries: Counter[str] = Counter()
         self.unsubscribes: Counter[int] = Counter()
+        self.tokens_refused: Counter[str] = Counter()
+        self.connects: Counter[str] = Counter()
         self.recovered_entries = 0
         self.pauses = 0
         self.timeouts = 0

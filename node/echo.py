@@ -14,14 +14,16 @@ from node.framing import WEB_SOCKET_TEXT, Wire
 from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.metrics import Metrics
+from node.origins import Pages
 from node.protocol import JsonCodec
-from node.upgrade import OriginRules
+from node.sites import Site, Sites
 from node.websocket import BINARY, binary_frame, text_frame
 
 if TYPE_CHECKING:
     from node.connection import Connection
 
 MESSAGE_BYTES = 16 << 20  # conformance suites send messages of 16 MiB
+EVERY_PAGE = Pages(Sites([Site("echo", origins=("*",))]))
 OUTPUT_BYTES = 256 << 20
 
 
@@ -66,8 +68,9 @@ async def serve(host: str, port: int, *, task_status: trio.TaskStatus[int]) -> N
         hub = Hub(
             listeners,
             HubOptions(websocket_path="/", message_bytes=MESSAGE_BYTES, output_bytes=OUTPUT_BYTES),
-            metrics=Metrics(), admission=Admission(1000, 0), origins=OriginRules(["*"]),
-            wire=Wire(JsonCodec(1), WEB_SOCKET_TEXT), open_session=EchoSession, work=Idle(wake), wake=wake,
+            metrics=Metrics(), admission=Admission(1000, 0), pages=EVERY_PAGE,
+            wire=Wire(JsonCodec(1), WEB_SOCKET_TEXT), open_session=lambda connection, _: EchoSession(connection),
+            work=Idle(wake), wake=wake,
         )  # fmt: skip
         task_status.started(listeners[0].getsockname()[1])
         await hub.run()

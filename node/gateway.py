@@ -222,6 +222,12 @@ class Gateway:
         """See `seams.Server`."""
         return self._mine(room).users
 
+    # -- for changes of sites ------------------------------------------------------------------------------------
+
+    def everybody(self) -> list[User]:
+        """All connected clients."""
+        return [user for connections in self._users.values() for user in connections.values()]
+
     # -- for the router ------------------------------------------------------------------------------------------
 
     def committed(self, entries: Sequence[Entry]) -> None:

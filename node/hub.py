@@ -34,8 +34,9 @@ from node.connection import (
     Session,
 )
 from node.logs import events
+from node.origins import arrival
 from node.pace import Pace
-from node.upgrade import HeadReader, OriginRules, Refusal, Request, accept, is_upgrade, origin_allowed
+from node.upgrade import HeadReader, Refusal, Request, accept, is_upgrade
 from node.wheel import TimerWheel
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from node.framing import Wire
     from node.metrics import Metrics
+    from node.origins import Arrival, Pages
     from node.tls import Certificates
 
 ACCEPTS_PER_TURN: Final = 128  # a reconnecting crowd must not starve who is there
@@ -107,7 +109,7 @@ class Hub:
         options: Bounds.
         metrics: What is counted.
         admission: Who may connect.
-        origins: Web pages that may connect.
+        pages: Web pages that may connect, to any site or to the one that they ask for.
         wire: Of WebSocket clients without a sub-protocol.
         open_session: Makes the session of a client whose upgrade was accepted.
         work: What is driven at each turn.
@@ -121,7 +123,7 @@ class Hub:
 
     def __init__(  # noqa: PLR0913 - its surroundings, composed in one place
         self, listeners: Sequence[socket.socket], options: HubOptions, *, metrics: Metrics, admission: Admission,
-        origins: OriginRules, wire: Wire, open_session: Callable[[Connection], Session], work: Work,
+        pages: Pages, wire: Wire, open_session: Callable[[Connection, Arrival], Session], work: Work,
         wake: int, certificates: Certificates | None = None,
         serve_http: Callable[[socket.socket, bytes, str], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
@@ -131,7 +133,7 @@ class Hub:
         self.dirty: list[Connection] = []
         self.wake = wake
         self._listeners = {sock.fileno(): sock for sock in listeners}
-        self._origins, self._wire, self._open_session, self._work = origins, wire, open_session, work
+        self._pages, self._wire, self._open_session, self._work = pages, wire, open_session, work
         self._certificates, self._serve_http = certificates, serve_http
         self._connections: dict[int, Connection] = {}
         self._wheel: TimerWheel[Connection] = TimerWheel(TICK_SECONDS, 256)
@@ -472,9 +474,9 @@ class Hub:
             self._hand_over(connection, head)
 
     def _upgrade(self, connection: Connection, request: Request) -> None:
-        headers = request.headers
-        if not origin_allowed(headers.get("origin"), headers.get("host", ""), self._origins):
-            text = f"Pages of {headers.get('origin')} may not connect; add it to auth.allowed_origins.\n"
+        came = arrival(request)
+        if not self._pages.admit(came):
+            text = f"Pages of {came.origin} may not connect; add it to auth.allowed_origins or to its site.\n"
             self._answer(connection, Refusal(403, "Forbidden", text), "origin")
             return
         answer = accept(request, ())
@@ -485,7 +487,7 @@ class Hub:
         connection.state = OPEN
         self._newcomers += 1
         connection.put(answer)
-        connection.session = session = self._open_session(connection)
+        connection.session = session = self._open_session(connection, came)
         self._time(connection, session.deadline)
         if request.rest:
             self._take(connection, request.rest)

@@ -23,7 +23,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
@@ -168,6 +168,11 @@ def read_public_key(algorithm: str, pem: str) -> PublicKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadKey("no public key in PEM (it begins with -----BEGIN PUBLIC KEY-----)") from error
     return checked(algorithm, key)
+
+
+def fingerprint(key: PublicKey) -> bytes:
+    """The same for the same key, and for no other."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def read_jwk(jwk: Mapping[str, Any]) -> tuple[str, PublicKey]:

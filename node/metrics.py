@@ -2,7 +2,7 @@
 
 Hot paths only add: a counter is an int attribute, a tally a `Counter` of labels, and an observation one bisection.
 Everything else happens when somebody scrapes. Names begin with ``chat_node_``; units are seconds and bytes. Labels have
-few values by nature (codes, reasons, names of commands), never a room, user or address.
+few values by nature (codes, reasons, names of commands and sites), never a room, user or address.
 
 `FAMILIES` is the one list of what is exported; docs/metrics.md is its copy for people, and a test compares them.
 """
@@ -243,6 +243,8 @@ FAMILIES: Final = (
     _tally("unsubscribes", "code", "sessions.unsubscribes", "Subscriptions that the node ended"),
     _counter("command_timeouts", "sessions.timeouts", "Commands answered with 100 because their time was up"),
     _counter("reading_pauses", "sessions.pauses", "Times a client was not read as too much of its was waiting"),
+    _tally("connects", "site", "sessions.connects", "Clients that connected, by their site"),
+    _tally("tokens_refused", "reason", "sessions.tokens_refused", "Connects and refreshes that were not accepted"),
     _counter("guests", "sessions.guests", "New guests"),
     _counter("messages_received", "received", "Publications from clients"),
     _counter("messages_acknowledged", "acknowledged", "Publications that are on disk and acknowledged"),

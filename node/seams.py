@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from edge_config.kinds import RoomKind
+    from node.auth import Identity
     from node.codes import CommandError, DisconnectCode, UnsubscribeCode
     from node.counters import Counters
     from node.joining import Joining
@@ -147,6 +148,10 @@ class User(Protocol):
     @property
     def client(self) -> str:
         """The connection's client id."""
+
+    @property
+    def identity(self) -> Identity:
+        """What its token says."""
 
     def disconnect(self, code: DisconnectCode, reason: str = "") -> None:
         """Close the connection; `reason` is added to the code's text."""

@@ -18,6 +18,7 @@ from node.auth import NOBODY, Identity
 from node.chat import ChatFormat
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
 from node.joining import Entrance, Joining, away, push_entrance
+from node.origins import NOWHERE
 from node.permissions import RoomKinds
 from node.protocol import ProtocolError, client_info, expiry, json_string, name_of
 from node.ratelimit import ConnectionRates
@@ -120,12 +121,13 @@ class Session:
         sender: The user's pseudonym in the log.
         subscriptions: By channel.
         command_deadline: Of the command that is being started.
+        arrival: How it came, until it is connected.
     """
 
     __slots__ = (
         "_admitted", "_expires_at", "_given", "_now", "_paused", "_ping_at", "_pong_by", "_queue", "_rates", "_running",
-        "_starting", "_submitted", "authenticator", "client", "command_deadline", "deadline", "gateway", "identity",
-        "info", "options", "sender", "state", "subscriptions", "transport", "user_json",
+        "_starting", "_submitted", "arrival", "authenticator", "client", "command_deadline", "deadline", "gateway",
+        "identity", "info", "options", "sender", "state", "subscriptions", "transport", "user_json",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, given once by the hub
@@ -134,6 +136,7 @@ class Session:
     ) -> None:  # fmt: skip
         self.transport, self.gateway, self.options, self.client = transport, gateway, options, client
         self.authenticator = authenticator
+        self.arrival = NOWHERE
         self.state = NEW
         self.identity = NOBODY
         self.info = self.user_json = self.sender = b""
@@ -602,6 +605,7 @@ class Session:
         self._ping_at = self._now + self.options.keepalive.ping_seconds * (1 - spread)
         self.deadline = self._ping_at
         self.state = CONNECTED
+        self.gateway.counters.connects[self.identity.site] += 1
         self.expire_in(self.identity.ttl)
 
 

@@ -181,7 +181,7 @@ def test_a_subscription_token_opens_its_channel(who: Identity, claims: dict[str,
         (U1, {"channel": "$a", "sub": ""}, "sub is ''"),
         (GUEST, {"channel": "$a", "sub": "guest:2"}, "sub is 'guest:2'"),
         (U1, {"channel": "$a", "client": "c2"}, "client is 'c2'"),
-        (Identity("other", "u1"), {"channel": "$a"}, "site is 'default'"),
+        (Identity("other", "u1"), {"channel": "$a"}, "there is no site 'other'"),
     ],
 )
 def test_a_subscription_token_opens_nothing_else(who: Identity, claims: dict[str, Any], complaint: str) -> None:

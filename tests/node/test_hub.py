@@ -21,8 +21,9 @@ from node.framing import WEB_SOCKET_TEXT, Wire
 from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.metrics import Metrics
+from node.origins import Pages
 from node.protocol import JsonCodec
-from node.upgrade import OriginRules
+from node.sites import Sites
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -46,7 +47,8 @@ async def hub_with(
     listeners = open_listeners("127.0.0.1", 0, 128, "port")
     hub = Hub(
         listeners, options or HubOptions(websocket_path="/"), metrics=Metrics(), admission=Admission(most, per_address),
-        origins=OriginRules([]), wire=Wire(JsonCodec(1), WEB_SOCKET_TEXT), open_session=open_session,
+        pages=Pages(Sites(())), wire=Wire(JsonCodec(1), WEB_SOCKET_TEXT),
+        open_session=lambda connection, _: open_session(connection),
         work=Idle(wake), wake=wake,
     )  # fmt: skip
     port = listeners[0].getsockname()[1]

@@ -1,0 +1,246 @@
+"""Sites on a real node: two that can't see each other, and changes while it runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from edge_config.schema import Auth
+from node import revocations
+from node.auth import make_token
+from node.site_file import KeyEntry, SiteEntry, change
+from tests.harness.node_process import NodeProcess, wait_for
+from tests.harness.node_process import token as default_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from websockets.sync.client import ClientConnection
+
+pytestmark = pytest.mark.slow
+SECRETS = {"a": "secret of site a, long enough for HS256", "b": "secret of site b, long enough for HS256"}
+ROOM = "room"
+
+
+def token(site: str, user: str, **claims: object) -> str:
+    return make_token(SECRETS[site], {"sub": user, "iat": int(time.time()) - 5, **claims}, "HS256", f"key-{site}")
+
+
+def add_sites(data_dir: Path, **fields: Any) -> None:  # noqa: ANN401 - fields of SiteEntry
+    with change(data_dir, Auth()) as content:
+        content.sites = [
+            SiteEntry(name, [KeyEntry("HS256", f"key-{name}", secret)], origins=[f"https://{name}.example"], **fields)
+            for name, secret in SECRETS.items()
+        ]
+
+
+class Client:
+    """A client that counts its commands and keeps what is pushed to it."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket, self._last = socket, 0
+        self.pushes: list[dict[str, Any]] = []
+
+    def ask(self, name: str, **fields: object) -> dict[str, Any]:
+        self._last += 1
+        self._socket.send(json.dumps({"id": self._last, name: fields}))
+        while True:
+            for line in str(self._socket.recv(timeout=20)).splitlines():
+                message = json.loads(line)
+                if message.get("id") == self._last:
+                    return dict(message)
+                if "push" in message:
+                    self.pushes.append(message["push"])
+
+    def _drain(self) -> NoReturn:
+        while True:
+            self._socket.recv(timeout=20)
+
+    def closed(self) -> tuple[int, str]:
+        """Code and reason with which the node ends the connection."""
+        with pytest.raises(ConnectionClosed) as end:
+            self._drain()
+        assert end.value.rcvd is not None
+        return end.value.rcvd.code, end.value.rcvd.reason
+
+
+@contextmanager
+def client(node: NodeProcess, query: str = "", origin: str | None = None) -> Iterator[Client]:
+    with connect(node.url + query, origin=origin, open_timeout=20) as socket:  # type: ignore[arg-type]
+        yield Client(socket)
+
+
+def message(number: int, content: str) -> dict[str, str]:
+    return {"id": f"00000000-0000-4000-8000-{number:012}", "content": content, "type": "text"}
+
+
+def contents(who: Client) -> list[str]:
+    page = who.ask("history", channel=ROOM, limit=-1)["history"]
+    return [publication["data"]["content"] for publication in page.get("publications") or ()]
+
+
+def present(who: Client) -> set[str]:
+    return {info["user"] for info in who.ask("presence", channel=ROOM)["presence"]["presence"].values()}
+
+
+def joined(who: Client, shown: str) -> Client:
+    assert "connect" in who.ask("connect", token=shown)
+    assert "subscribe" in who.ask("subscribe", channel=ROOM)
+    return who
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    folder = tmp_path_factory.mktemp("sites")
+    add_sites(folder / "data")
+    settings = {"KINDS__DEFAULT__JOIN_LEAVE": "push", "KINDS__DEFAULT__PRESENCE": "roster"}
+    with NodeProcess(folder, settings=settings) as started:
+        yield started
+
+
+def test_two_sites_with_a_room_of_one_name_see_nothing_of_each_other(node: NodeProcess) -> None:
+    with client(node) as first, client(node) as second, client(node) as other:
+        joined(first, token("a", "u-1"))
+        joined(other, token("b", "u-3"))
+        joined(second, token("a", "u-2"))
+        assert "publish" in first.ask("publish", channel=ROOM, data=message(1, "for a only"))
+        assert contents(second) == ["for a only"]
+        assert contents(other) == []
+        assert present(first) == {"u-1", "u-2"}
+        assert present(other) == {"u-3"}
+        assert other.ask("presence_stats", channel=ROOM)["presence_stats"] == {"num_clients": 1, "num_users": 1}
+        # An id that another site knows is new here.
+        assert "publish" in other.ask("publish", channel=ROOM, data=message(1, "for b only"))
+        assert contents(other) == ["for b only"]
+        assert contents(first) == ["for a only"]
+        told = json.dumps(first.pushes) + json.dumps(second.pushes)
+        assert "u-3" not in told
+        assert "for b only" not in told
+        assert "u-1" not in json.dumps(other.pushes)
+        assert "for a only" not in json.dumps(other.pushes)
+        assert any("join" in push for push in first.pushes), "joins are pushed, so a crossing one would be seen"
+    samples = node.metrics()
+    assert samples['chat_node_connects_total{site="b"}'] >= 1
+    assert not [name for name in samples if "u-1" in name or f'"{ROOM}"' in name]
+
+
+def test_a_user_of_one_name_is_another_in_each_site(node: NodeProcess) -> None:
+    with client(node) as here, client(node) as there:
+        joined(here, token("a", "zoe"))
+        assert "connect" in there.ask("connect", token=token("b", "zoe"))
+        shown = there.ask("subscribe", channel="$secret", token=token("a", "zoe", channel="$secret"))
+        assert shown["error"]["code"] == 103
+        assert there.ask("subscribe", channel="$secret", token=token("b", "zoe", channel="$secret"))["subscribe"]
+
+
+def test_a_token_of_another_site_does_not_refresh(node: NodeProcess) -> None:
+    with client(node) as ann:
+        joined(ann, token("a", "ann"))
+        ann._socket.send(json.dumps({"id": 99, "refresh": {"token": token("b", "ann")}}))
+        assert ann.closed()[0] == 3500
+
+
+@pytest.mark.parametrize(
+    ("query", "origin", "shown", "end"),
+    [
+        ("?site=a", None, token("a", "u"), None),
+        ("?site=b", None, token("a", "u"), 3500),
+        ("?site=unknown", None, token("a", "u"), 3500),
+        ("", "https://a.example", token("a", "u"), None),
+        ("", "https://b.example", token("a", "u"), 3507),
+        ("?site=a", "https://a.example", token("a", "u"), None),
+        ("", None, "", 3500),  # a guest of which site?
+        ("?site=default", None, "", None),
+        ("?site=a", None, "", 3500),
+        ("", None, default_token("u"), None),
+    ],
+)
+def test_a_client_gets_to_its_own_site_only(
+    node: NodeProcess, query: str, origin: str | None, shown: str, end: int | None
+) -> None:
+    with client(node, query, origin) as who:
+        if end is None:
+            assert "connect" in who.ask("connect", token=shown)
+        else:
+            who._socket.send(json.dumps({"id": 1, "connect": {"token": shown}}))
+            assert who.closed()[0] == end
+
+
+@pytest.mark.parametrize(("query", "origin"), [("?site=b", "https://a.example"), ("", "https://evil.example")])
+def test_a_foreign_page_is_refused_at_the_upgrade(node: NodeProcess, query: str, origin: str) -> None:
+    with pytest.raises(InvalidStatus, match="403"), client(node, query, origin):
+        raise AssertionError("the upgrade must fail")
+
+
+def test_changes_are_taken_up_and_a_broken_file_is_not(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path) as node, client(node) as guest:
+        assert "connect" in guest.ask("connect")
+        add_sites(node.data_dir)
+        node.wait_line("sites reloaded")
+        with client(node) as ann, client(node) as eve:
+            joined(ann, token("a", "ann"))
+            joined(eve, token("b", "eve"))
+
+            (node.data_dir / "sites.json").write_text("{")
+            node.tell(signal.SIGHUP)
+            assert "sites.json" in node.wait_line("sites not reloaded")["reason"]
+            with client(node) as bob:
+                joined(bob, token("a", "bob"))
+
+            (node.data_dir / "sites.json").unlink()
+            assert (
+                "is gone" in node.wait_line("sites not reloaded", len(node.lines("sites not reloaded")) + 1)["reason"]
+            )
+            add_sites(node.data_dir)
+            with change(node.data_dir, Auth()) as content:
+                content.sites = content.sites[:1]
+            assert eve.closed() == (3500, "invalid token: its site was removed")
+            assert "publish" in ann.ask("publish", channel=ROOM, data=message(2, "hi"))
+            with client(node) as late:
+                late._socket.send(json.dumps({"id": 1, "connect": {"token": token("b", "eve")}}))
+                assert late.closed()[0] == 3500
+        assert guest.ask("ping") == {"id": 2, "ping": {}}
+
+
+def test_a_broken_file_keeps_a_node_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sites.json").write_text("{")
+    with pytest.raises(RuntimeError, match=r"sites\.json"), NodeProcess(tmp_path):
+        raise AssertionError("it must not start")
+
+
+def test_what_is_revoked_ends_at_once_and_does_not_come_back(tmp_path: Path) -> None:
+    add_sites(tmp_path / "data")
+    with NodeProcess(tmp_path) as node, client(node) as ann, client(node) as tab, client(node) as bob:
+        stolen = token("a", "ann", jti="stolen")
+        joined(ann, stolen)
+        joined(tab, token("a", "ann", jti="mine"))
+        joined(bob, token("a", "bob"))
+        now = time.time()
+        revocations.revoke(node.data_dir, "a", token_id="stolen", before=0, until=None, now=now)
+        assert ann.closed() == (3500, "invalid token: it was revoked")
+        assert tab.ask("ping")["ping"] == {}
+
+        with client(node) as again:
+            again._socket.send(json.dumps({"id": 1, "connect": {"token": stolen}}))
+            assert again.closed() == (3500, "invalid token: it was revoked")
+        tab._socket.send(json.dumps({"id": 99, "refresh": {"token": stolen}}))
+        assert tab.closed() == (3500, "invalid token: it was revoked")
+
+        revocations.revoke(node.data_dir, "a", user="bob", before=now, until=None, now=now)
+        assert bob.closed()[0] == 3500
+        with client(node) as fresh:
+            joined(fresh, token("a", "bob", iat=int(now) + 2))
+        node.restart()
+        with client(node) as again:
+            again._socket.send(json.dumps({"id": 1, "connect": {"token": stolen}}))
+            assert again.closed()[0] == 3500
+        assert wait_for("the count", lambda: node.metrics().get('chat_node_tokens_refused_total{reason="revoked"}'))
