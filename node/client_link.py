@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Token = str | Callable[[], Awaitable[str]]
 """A token, or an async function that fetches a new one each time."""
+_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 CONNECT_SECONDS: Final = 10.0  # TCP and TLS, and again the upgrade
 TOKEN_SECONDS: Final = 10.0  # for the site's back end to make a token
@@ -170,7 +171,7 @@ class ClientLink:
             end = 0, f"{self._url} can't be reached: {_cause(group)}"
         return end
 
-    async def _open_stream(self) -> trio.abc.Stream:
+    async def _open_stream(self) -> _Stream:
         """TCP, and TLS if the URL wants it."""
         parts = urlsplit(self._url)
         host, is_encrypted = parts.hostname or "", parts.scheme == "wss"
@@ -186,7 +187,7 @@ class ClientLink:
             raise
         return encrypted
 
-    async def _serve(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> tuple[int, str]:
+    async def _serve(self, stream: _Stream, nursery: trio.Nursery) -> tuple[int, str]:
         """Speak until reader or writer has to end; gives the close code (0: none) and why."""
         parts = urlsplit(self._url)
         resource = urlunsplit(("", "", parts.path, parts.query, ""))

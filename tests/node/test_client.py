@@ -1,0 +1,320 @@
+"""The client of Python programs with real nodes, one of which is killed while it is sent to."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import trio
+import trio.testing
+
+from node.client import (
+    Client,
+    ConnectionEnded,
+    Gap,
+    NotSent,
+    OutboxFull,
+    OutcomeUnknown,
+    Position,
+    Publication,
+    Refused,
+    SubscriptionEnded,
+    Unreachable,
+    open_client,
+    websocket_url,
+)
+from node.client_core import ClientCore
+from node.client_link import ClientLink
+from tests.harness.node_process import NodeProcess, token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SECONDS: Final = 30  # for whatever a test waits for; never reached
+KILLS: Final = 3
+SENDERS: Final = ("ada", "bob")
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    settings = {
+        "KINDS__DEFAULT__SCHEMA": "chat",
+        "KINDS__ANY__SCHEMA": "any",
+        "KINDS__SHORT__HISTORY_ENTRIES": 3,
+        "KINDS__SECRET__READ_HISTORY": "nobody",
+    }
+    with NodeProcess(tmp_path_factory.mktemp("client"), settings=settings) as running:
+        yield running
+
+
+async def test_a_message_is_answered_whole_and_seen_by_others(node: NodeProcess) -> None:
+    with trio.fail_after(SECONDS):
+        async with (
+            open_client(node.url, token=token("ada")) as ada,
+            open_client(node.public, token=token("bob")) as bob,
+            bob.subscribe("whole") as room,
+        ):
+            sent = await ada.send("whole", "Hello", meta={"colour": "red"})
+            event = await anext(room)
+    assert isinstance(event, Publication)
+    assert event.data == sent
+    assert (sent["userId"], sent["content"], sent["meta"]) == ("ada", "Hello", {"colour": "red"})
+    assert event.offset == sent["sequence"]
+
+
+async def test_the_same_id_again_gives_the_first_message(node: NodeProcess) -> None:
+    with trio.fail_after(SECONDS):
+        async with open_client(node.url, token=token("ada")) as client:
+            first = await client.send("again", "Hello", id="x")
+            assert await client.send("again", "Hello", id="x") == first
+            with pytest.raises(Refused) as refused:
+                await client.send("again", "Something else", id="x")
+    assert refused.value.code == 107
+
+
+async def test_concurrent_messages_keep_the_order_of_the_calls(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(client.send, "order", f"{number:02}")
+                    await trio.testing.wait_all_tasks_blocked()
+            page = await client.history("order")
+    assert [item.data["content"] for item in page.publications] == [f"{number:02}" for number in range(50)]
+    assert page.following is None
+
+
+async def test_history_is_read_page_by_page(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            for number in range(5):
+                await client.send("pages", str(number))
+            first = await client.history("pages", limit=3)
+            second = await client.history("pages", limit=3, since=first.following)
+            newest = await client.history("pages", limit=2, reverse=True)
+    assert [item.offset for item in first.publications + second.publications] == [1, 2, 3, 4, 5]
+    assert second.following is None
+    assert [item.offset for item in newest.publications] == [5, 4]
+    assert newest.following == Position(first.position.epoch, 4)
+
+
+async def test_a_subscription_begins_where_one_wants(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            for number in range(500):  # more than are recovered at once
+                await client.send("since", str(number))
+            async with client.subscribe("since", since=2, most_queued=10) as room:
+                events = [await anext(room) for _ in range(498)]
+    assert [event.offset for event in events if isinstance(event, Publication)] == list(range(3, 501))
+
+
+async def test_what_history_does_not_show_any_more_is_a_gap(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            for number in range(8):
+                await client.send("short:a", str(number))
+            async with client.subscribe("short:a", since=1) as room:
+                gap, *rest = [await anext(room) for _ in range(4)]
+    assert isinstance(gap, Gap)
+    assert (gap.after.offset, gap.until.offset) == (1, 5)
+    assert [event.offset for event in rest if isinstance(event, Publication)] == [6, 7, 8]
+
+
+async def test_a_reader_that_falls_behind_misses_nothing(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            async with client.subscribe("behind", most_queued=4) as room:
+                for number in range(40):
+                    await client.send("behind", str(number))
+                events = [await anext(room) for _ in range(40)]
+    assert [event.data["content"] for event in events if isinstance(event, Publication)] == [str(n) for n in range(40)]
+
+
+async def test_any_json_is_published_in_rooms_for_it(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            async with client.subscribe("any:x") as room:
+                await client.publish("any:x", [1, {"two": 2}])
+                event = await anext(room)
+            with pytest.raises(Refused):
+                await client.publish("whole", [1])
+    assert isinstance(event, Publication)
+    assert event.data == [1, {"two": 2}]
+    assert event.info is not None
+    assert event.info.user == "ada"
+
+
+async def test_presence_counts_clients_and_users(node: NodeProcess) -> None:
+    with trio.fail_after(SECONDS):
+        async with (
+            open_client(node.url, token=token("ada")) as one,
+            open_client(node.url, token=token("ada")) as two,
+            one.subscribe("presence"),
+            two.subscribe("presence"),
+        ):
+            assert await one.presence_stats("presence") == (2, 1)
+            found = await one.presence("presence")
+    assert set(found) == {one.client_id, two.client_id}
+
+
+async def test_what_a_room_does_not_allow_is_said(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            with pytest.raises(SubscriptionEnded, match="subscription token"):
+                await client.subscribe("$private").__aenter__()
+            with pytest.raises(Refused, match="history of"):
+                await client.history("secret:a")
+            async with client.subscribe("twice"):
+                with pytest.raises(ValueError, match="already"):
+                    await client.subscribe("twice").__aenter__()
+
+
+async def test_a_subscription_token_is_shown(node: NodeProcess) -> None:
+    async def fetch() -> str:
+        await trio.lowlevel.checkpoint()
+        return token("ada", channel="$shown")
+
+    async with open_client(node.url, token=token("ada")) as client:
+        with trio.fail_after(SECONDS):
+            async with client.subscribe("$shown", token=fetch) as room:
+                assert room.position is not None
+
+
+async def test_tokens_are_renewed_in_the_connection(node: NodeProcess) -> None:
+    made: list[float] = []
+
+    async def fetch() -> str:
+        await trio.lowlevel.checkpoint()
+        made.append(time.time())
+        return token("ada", exp=int(made[-1]) + 3)
+
+    async with open_client(node.url, token=fetch) as client:
+        client_id = client.client_id
+        with trio.fail_after(SECONDS):
+            await until(lambda: len(made) >= 3)
+            await client.presence_stats("renewed")
+        assert client.client_id == client_id
+
+
+async def test_a_bad_token_ends_it_and_an_expired_one_is_fetched_anew(node: NodeProcess) -> None:
+    with trio.fail_after(SECONDS):
+        with pytest.raises(ConnectionEnded) as ended:
+            async with open_client(node.url, token="bad"):
+                pass
+        assert ended.value.code == 3500
+        with pytest.raises(ConnectionEnded, match="async function"):
+            async with open_client(node.url, token=token("ada", exp=1)):
+                pass
+        tokens = iter([token("ada", exp=1), token("ada")])
+
+        async def fetch() -> str:
+            await trio.lowlevel.checkpoint()
+            return next(tokens)
+
+        async with open_client(node.url, token=fetch) as client:
+            assert client.connected
+
+
+async def test_no_node_is_said_in_time() -> None:
+    with pytest.raises(Unreachable, match="Connection refused"):
+        async with open_client("ws://127.0.0.1:1", connect_seconds=0.3):
+            pass
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://a", "ws://", "ws://a:x", "ws://a:99999"])
+def test_what_is_no_url_of_a_node_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is no URL of a node"):
+        websocket_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://a:8000", "ws://a:8000/connection/websocket"),
+        ("https://a/", "wss://a/connection/websocket"),
+        ("ws://[::1]:8/x?site=a", "ws://[::1]:8/x?site=a"),
+    ],
+)
+def test_a_url_is_completed(url: str, expected: str) -> None:
+    assert websocket_url(url) == expected
+
+
+async def test_without_connection_nothing_is_sent_and_that_is_said(autojump_clock: trio.testing.MockClock) -> None:
+    del autojump_clock
+    link = ClientLink("ws://127.0.0.1:1", None, None, ClientCore(1, lambda: 0.0))
+    client = Client(link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(expect_not_sent, client)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(OutboxFull):
+            await client.send("a", "Hello")
+        await trio.sleep(40)
+        link.core.on_time(trio.current_time())
+
+
+async def expect_not_sent(client: Client) -> None:
+    with pytest.raises(NotSent, match="nothing was sent"):
+        await client.send("a", "Hello")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await trio.sleep(0.01)  # noqa: ASYNC110 (what is waited for happens in another process)
+
+
+async def whole_history(client: Client, channel: str) -> list[Publication]:
+    page = await client.history(channel, limit=300)
+    entries = page.publications
+    while page.following is not None:
+        page = await client.history(channel, limit=300, since=page.following)
+        entries += page.publications
+    return entries
+
+
+@pytest.mark.slow
+async def test_a_node_that_is_killed_loses_doubles_and_reorders_nothing(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    acknowledged: dict[str, list[int]] = {user: [] for user in SENDERS}
+    stop = False
+
+    async def write(user: str, node: NodeProcess) -> None:
+        async with open_client(node.url, token=token(user)) as client:
+            while not stop:
+                message = await client.send("killed", f"{user} {len(acknowledged[user])}")
+                acknowledged[user].append(message["sequence"])
+
+    async def watch(client: Client, cancel: trio.CancelScope) -> None:
+        with cancel:
+            async with client.subscribe("killed", since=0, most_queued=16) as room:
+                async for event in room:
+                    assert isinstance(event, Publication)
+                    seen.append((event.offset, event.data["content"]))
+
+    with NodeProcess(tmp_path) as node, trio.fail_after(120):
+        async with open_client(node.url, token=token("eve")) as eve, trio.open_nursery() as nursery:
+            cancel = trio.CancelScope()
+            nursery.start_soon(watch, eve, cancel)
+            async with trio.open_nursery() as writers:
+                for user in SENDERS:
+                    writers.start_soon(write, user, node)
+                for kill in range(1, KILLS + 1):
+                    await until(lambda kill=kill: min(map(len, acknowledged.values())) >= kill * 20)
+                    node.kill()
+                    await trio.to_thread.run_sync(node.start)
+                stop = True
+            top = (await eve.history("killed", limit=0)).position.offset
+            await until(lambda: len(seen) >= top)
+            cancel.cancel()
+            entries = await whole_history(eve, "killed")
+    assert seen == [(entry.offset, entry.data["content"]) for entry in entries]
+    assert [offset for offset, _ in seen] == list(range(1, top + 1))
+    for user in SENDERS:
+        mine = [entry for entry in entries if entry.data["userId"] == user]
+        assert [entry.data["content"] for entry in mine] == [f"{user} {number}" for number in range(len(mine))]
+        assert [entry.offset for entry in mine] == acknowledged[user]
+
+
+def test_an_unknown_outcome_says_how_to_find_out() -> None:
+    assert str(OutcomeUnknown("m1", "no answer")) == "outcome unknown: no answer; send it again with id='m1'"
