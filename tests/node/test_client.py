@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
@@ -30,7 +33,6 @@ from tests.harness.node_process import NodeProcess, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SECONDS: Final = 30  # for whatever a test waits for; never reached
 KILLS: Final = 3
@@ -260,8 +262,11 @@ async def expect_not_sent(client: Client) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await trio.sleep(0.01)  # noqa: ASYNC110 (what is waited for happens in another process)
+    for _ in range(SECONDS * 100):
+        if holds():
+            return
+        await trio.sleep(0.01)
+    raise AssertionError(f"not within {SECONDS} s")
 
 
 async def whole_history(client: Client, channel: str) -> list[Publication]:
@@ -292,6 +297,9 @@ async def test_a_node_that_is_killed_loses_doubles_and_reorders_nothing(tmp_path
                     assert isinstance(event, Publication)
                     seen.append((event.offset, event.data["content"]))
 
+    def has_sent(number: int) -> bool:
+        return min(map(len, acknowledged.values())) >= number
+
     with NodeProcess(tmp_path) as node, trio.fail_after(120):
         async with open_client(node.url, token=token("eve")) as eve, trio.open_nursery() as nursery:
             cancel = trio.CancelScope()
@@ -300,7 +308,7 @@ async def test_a_node_that_is_killed_loses_doubles_and_reorders_nothing(tmp_path
                 for user in SENDERS:
                     writers.start_soon(write, user, node)
                 for kill in range(1, KILLS + 1):
-                    await until(lambda kill=kill: min(map(len, acknowledged.values())) >= kill * 20)
+                    await until(partial(has_sent, kill * 20))
                     node.kill()
                     await trio.to_thread.run_sync(node.start)
                 stop = True
@@ -318,3 +326,15 @@ async def test_a_node_that_is_killed_loses_doubles_and_reorders_nothing(tmp_path
 
 def test_an_unknown_outcome_says_how_to_find_out() -> None:
     assert str(OutcomeUnknown("m1", "no answer")) == "outcome unknown: no answer; send it again with id='m1'"
+
+
+async def test_the_example_of_the_documentation_runs(node: NodeProcess) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "python-client.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    scope: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "docs/python-client.md", "exec"), scope)
+    with trio.fail_after(SECONDS):
+        said = await scope["converse"](node.public, token("ada"))
+        again = await scope["converse"](node.public, token("ada"))
+    assert said == ["Hello", "How are you?"]
+    assert again == said * 2

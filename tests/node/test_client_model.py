@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from typing_extensions import override
 
 from node.client_core import ClientCore, Link
 from node.client_events import Publication
@@ -192,6 +193,7 @@ class ClientMachine(RuleBasedStateMachine):
     def queues_are_bounded(self) -> None:
         assert all(len(cursor.queue) <= MOST_QUEUED for cursor in self.cursors.values())
 
+    @override
     def teardown(self) -> None:
         self.node.holes = 0
         self.settle()
