@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edge_config.limits import Limits
 from edge_config.schema import Config
 from node.admission import Admission, Refused
+from node.framing import WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.metrics import Metrics
 from node.protocol import JsonCodec
@@ -103,7 +104,7 @@ def session(client: str, user: str, site: str = "default") -> User:
 
 def gateway(most_per_user: int) -> Gateway:
     config = Config(limits=Limits(connections_per_user=most_per_user))
-    return Gateway("n1", "1", config, Metrics(), Condition(), JsonCodec(1), None)
+    return Gateway("n1", "1", config, Metrics(), Condition(), Wire(JsonCodec(1), WEB_SOCKET_TEXT), None)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing_extensions import override
 from edge_config.kinds import RoomKind, Who
 from edge_config.limits import Rates
 from edge_config.schema import Auth, Config
+from node.framing import WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.metrics import Metrics
 from node.protocol import JsonCodec
@@ -45,6 +46,9 @@ CONFIG: Final = Config(
 USERS: Final = st.sampled_from(["ann", "bob", "mod"])
 
 
+WIRE = Wire(JsonCodec(), WEB_SOCKET_TEXT)
+
+
 class Quiet(Gateway):
     """A node's gateway, without connections to push to."""
 
@@ -61,7 +65,7 @@ class Node:
     def __init__(self, folder: Path, *, cache_bytes: int) -> None:
         self._told = threading.Event()
         self.log = Log.open(folder, LogOptions(durable=False, shards=1), self._told.set)
-        self.gateway = Quiet("n1", "0", CONFIG, Metrics(), Condition(), JsonCodec(), None)
+        self.gateway = Quiet("n1", "0", CONFIG, Metrics(), Condition(), WIRE, None)
         self.router = Router(
             self.log, "n1", ClusterOptions(shards=1, cache_bytes=cache_bytes, dedupe_capacity=64), self.gateway
         )
