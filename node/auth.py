@@ -180,6 +180,14 @@ class Authenticator:
         user = "" if who.guest else who.user
         return self.revocations.refusal(site.name, user, who.token_id, who.issued, self._clock())
 
+    def site_of(self, token: str) -> str:
+        """The site whose key signed a token of whatever purpose.
+
+        Raises:
+            ExpiredToken, InvalidToken: It is not accepted.
+        """
+        return self._verify(token, "")[0].name
+
     def connection(self, token: str, proof: str, came: Arrival = NOWHERE) -> Identity:
         """Who connects with this token, or (if it is empty) as a guest with this proof of an earlier connect.
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edge_config.notices import notices
 from edge_config.schema import Config
-from node import cluster_command, config_command, descriptors, log_command, token_command
+from node import cluster_command, config_command, descriptors, log_command, site_command, token_command
 from node.endpoints import Endpoints
 from node.terminal import ConfigFile, expected_faults, output, read_config
 from node.version import VERSION
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(cluster_command.app, name="cluster")
 app.add_typer(config_command.app, name="config")
 app.add_typer(log_command.app, name="log")
+app.add_typer(site_command.app, name="site")
 app.add_typer(token_command.app, name="token")
 
 

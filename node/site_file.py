@@ -291,7 +291,7 @@ def _shared_issuers(sites: Sites) -> str:
             holders.setdefault(thing, []).append(site)
     for owners in holders.values():
         audiences, issuers = {site.audience for site in owners} - {""}, {site.issuer for site in owners} - {""}
-        if len(audiences) < len(owners) and len(issuers) < len(owners):
+        if len(owners) > 1 and len(audiences) < len(owners) and len(issuers) < len(owners):
             names = " and ".join(repr(site.name) for site in owners[:2])
             return f"sites {names} trust the same public key. Give each an audience, or an issuer, of its own."
     return ""

@@ -1,6 +1,7 @@
 """What all commands share: reading the configuration, and telling a person what went wrong, without a traceback."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from router.errors import RouterError
 FAILED: Final = 1
 MISUSED: Final = 2  # also what Typer exits with when a flag is wrong
 WIDE: Final = 200  # columns when nobody looks: a table in a file is not to be folded
+
+NEVER: Final = "never"
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 ConfigFile = Annotated[
     Path | None,
@@ -54,6 +58,16 @@ def remark(message: str) -> None:
 def output() -> Console:
     """Where results for people are printed."""
     return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True)
+
+
+def seconds_of(flag: str, text: str) -> int | None:
+    """A time such as 90s, 10m, 1h or 30d, in seconds; None: never. Else says what is wrong and exits with 2."""
+    if text == NEVER:
+        return None
+    found = re.fullmatch(r"(\d{1,9})\s*(s|m|min|h|d|)", text)
+    if not found:
+        raise failure(f"{flag} {text!r} is no time. Give 90s, 10m, 1h, 30d or never.", MISUSED)
+    return int(found[1]) * _UNITS[found[2]]
 
 
 @contextmanager

@@ -1,65 +1,81 @@
 """``chat-node token``: making tokens to try the node with, and looking into those that a site makes."""
 
-import re
 import sys
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from edge_config.schema import Auth
+from node import revocations, site_file
 from node.auth import Authenticator, AuthError, Identity, make_token
-from node.sites import DEFAULT_SITE, assemble
+from node.origins import Arrival
+from node.sites import DEFAULT_SITE, Site, Sites, VerificationKey
 from node.status_table import duration
-from node.terminal import MISUSED, ConfigFile, failure, read_config, remark
+from node.terminal import (
+    MISUSED,
+    NEVER,
+    ConfigFile,
+    DataDir,
+    expected_faults,
+    failure,
+    read_config,
+    remark,
+    seconds_of,
+)
 
 app = typer.Typer(
     help="Tokens: what a site's back end gives its users, so that they may connect.", no_args_is_help=True
 )
 
-NEVER: Final = "never"
 UNCONFIGURED: Final = (
     "No secret is configured, and tokens are made and verified with one. Make one by `openssl rand -hex 32`; give it as"
     " auth.secret in the configuration file or as $CHAT_NODE_AUTH__SECRET, to the node and to your site's back end."
 )
+SiteName = Annotated[str, typer.Option(help="The site; without it, the configured one.")]
 STANDARD_INPUT: Final = "-"
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
 @app.command()
 def create(  # noqa: PLR0913 (one parameter per flag)
     config: ConfigFile = None,
+    data_dir: DataDir = None,
     *,
+    site: SiteName = DEFAULT_SITE,
     user: Annotated[str, typer.Option(help="The user's id in your system; empty: a guest.")] = "",
     exp: Annotated[str, typer.Option(help="How long it is valid: 90s, 10m, 1h, 30d, or never.")] = "1h",
     channel: Annotated[
         str | None, typer.Option(help="Make a subscription token for this channel instead of one to connect.")
     ] = None,
+    jti: Annotated[str, typer.Option(help="An id of the token, by which it can be revoked.")] = "",
     info: Annotated[str | None, typer.Option(help="JSON that others see beside the user, such as a name.")] = None,
     count: Annotated[
         int, typer.Option(min=1, max=100_000, help="So many tokens, a line each, for users USER1, USER2, …")
     ] = 1,
 ) -> None:
-    """Make tokens, signed with the configured secret, and print one a line."""
-    auth = read_config(config).auth
-    if not auth.secret:
-        raise failure(UNCONFIGURED)
+    """Make tokens, signed with a site's secret, and print one a line."""
+    settings = read_config(config)
+    with expected_faults():
+        sites = site_file.load(data_dir or settings.node.data_dir, settings.auth)
+    key, tenant = _signing_key(sites, site), sites.get(site) or Site(site)
     now = int(time.time())
     claims: dict[str, Any] = {"iat": now}
-    if (seconds := _seconds(exp)) is not None:
+    if (seconds := seconds_of("--exp", exp)) is not None:
         claims["exp"] = now + seconds
     if channel is not None:
         claims["channel"] = channel
     if info is not None:
         claims["info"] = _json(info)
-    claims |= {name: value for name, value in (("aud", auth.audience), ("iss", auth.issuer)) if value}
+    given = (("aud", tenant.audience), ("iss", tenant.issuer), ("jti", jti))
+    claims |= {name: value for name, value in given if value}
+    secret = key.material.decode() if isinstance(key.material, bytes) else ""
     for number in range(1, count + 1):
         subject = f"{user}{number}" if count > 1 else user
-        typer.echo(make_token(auth.secret.reveal(), claims | ({"sub": subject} if subject else {})))
+        typer.echo(make_token(secret, claims | ({"sub": subject} if subject else {}), key.algorithm, key.id))
 
 
 @app.command()
@@ -68,39 +84,95 @@ def inspect(
         str, typer.Argument(help="The token; - reads it from standard input, out of your shell's history.")
     ],
     config: ConfigFile = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Show what a token says and whether this node would accept it.
 
     Exits with 0 if it would, with 1 if not.
     """
     given = sys.stdin.read().strip() if token == STANDARD_INPUT else token.strip()
-    auth = read_config(config).auth
+    settings = read_config(config)
+    folder = data_dir or settings.node.data_dir
+    with expected_faults():
+        sites, revoked = site_file.load(folder, settings.auth), revocations.read(folder)
     header, claims = _decode(given)
     typer.echo(msgspec.json.format(msgspec.json.encode({"header": header, "claims": claims}), indent=2))
     for name in ("exp", "nbf", "iat"):
         if isinstance(moment := claims.get(name), int | float):
             remark(f"{name}: {_told(moment)}")
-    if not auth.secret:
+    if not any(site.verifies for site in sites):
         raise failure(f"Not verified. {UNCONFIGURED}")
-    if problem := _problem(auth, given, claims):
+    gate = Authenticator(sites, guest_key=b"inspecting makes no guests", revocations=revoked)
+    site, problem = _verdict(gate, given, claims)
+    if problem:
         raise failure(f"Refused: {problem}.")
     purpose = f"subscribe to {claims['channel']}" if "channel" in claims else "connect"
-    remark(f"Accepted: {claims.get('sub') or 'a guest'} may {purpose}.")
+    remark(
+        f"Accepted: {claims.get('sub') or 'a guest'} may {purpose}" + (f", to site {site}." if len(sites) > 1 else ".")
+    )
 
 
-def _problem(auth: Auth, token: str, claims: Mapping[str, Any]) -> str:
-    """Why the node would refuse the token; empty if it would not."""
-    authenticator = Authenticator(assemble(auth), guest_key=b"inspecting makes no guests")
+@app.command()
+def revoke(  # noqa: PLR0913 (one parameter per flag)
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    *,
+    site: SiteName = DEFAULT_SITE,
+    jti: Annotated[str, typer.Option(help="The token with this id.")] = "",
+    user: Annotated[str, typer.Option(help="All tokens of this user issued until now.")] = "",
+    before: Annotated[
+        str, typer.Option(help="All tokens issued before: now, or a time such as 2026-11-24T10:30Z.")
+    ] = "",
+    lasting: Annotated[
+        str, typer.Option("--for", help="Forget it after 30d, when the tokens have expired by themselves; or never.")
+    ] = NEVER,
+) -> None:
+    """Refuse tokens from now on, and close the clients that connected with them."""
+    if sum(map(bool, (jti, user, before))) != 1:
+        raise failure("Give one of --jti, --user and --before.", MISUSED)
+    settings, now = read_config(config), time.time()
+    folder = data_dir or settings.node.data_dir
+    until = None if (seconds := seconds_of("--for", lasting)) is None else now + seconds
+    # Tokens tell whole seconds: one issued in this very second may be older than this command.
+    moment = _moment(before) if before not in {"", "now"} else int(now) + 1
+    with expected_faults():
+        if site_file.load(folder, settings.auth).get(site) is None:
+            raise failure(f"There is no site {site!r}; chat-node site list shows all.", MISUSED)
+        revocations.revoke(folder, site, token_id=jti, user=user, before=moment, until=until, now=now)
+    what = f"token {jti!r}" if jti else f"tokens of {user!r}" if user else "tokens"
+    remark(
+        f"Revoked {what}"
+        + ("" if jti else f" issued before {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC")
+    )
+
+
+def _verdict(gate: Authenticator, token: str, claims: Mapping[str, Any]) -> tuple[str, str]:
+    """The site that accepts the token, and why the node would refuse it; empty if it would not."""
     try:
+        site = gate.site_of(token)
         if "channel" in claims:
             user = claims.get("sub") or ""
-            who = Identity(DEFAULT_SITE, user, guest=not user)
-            authenticator.subscription(token, who, claims.get("client") or "", claims["channel"])
+            who = Identity(site, user, guest=not user)
+            gate.subscription(token, who, claims.get("client") or "", claims["channel"])
         else:
-            authenticator.connection(token, "")
+            gate.connection(token, "", Arrival(site))
     except AuthError as error:
-        return str(error).rstrip(".")
-    return ""
+        return "", str(error).rstrip(".")
+    return site, ""
+
+
+def _signing_key(sites: Sites, name: str) -> VerificationKey:
+    """The newest shared secret of a site."""
+    site = sites.get(name)
+    if site is None:
+        known = ", ".join(each.name for each in sites)
+        raise failure(f"There is no site {name!r}; there are: {known}.", MISUSED)
+    if not site.keys and name == DEFAULT_SITE:
+        raise failure(UNCONFIGURED)
+    for key in reversed(site.keys):
+        if isinstance(key.material, bytes) and key.until == inf:
+            return key
+    raise failure(f"Site {name!r} has no secret of ours; its back end makes its tokens with the private key.")
 
 
 def _decode(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -118,21 +190,20 @@ def _decode(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return header, claims
 
 
-def _seconds(text: str) -> int | None:
-    if text == NEVER:
-        return None
-    found = re.fullmatch(r"(\d{1,9})\s*(s|m|min|h|d|)", text)
-    if not found:
-        raise failure(f"--exp {text!r} is no time. Give 90s, 10m, 1h, 30d or never.", MISUSED)
-    return int(found[1]) * _UNITS[found[2]]
-
-
 def _json(text: str) -> Any:  # noqa: ANN401 (any JSON)
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         mend = 'Give, for example, --info \'{"name": "Ada"}\'.'
         raise failure(f"--info {text!r} is not JSON: {error}. {mend}", MISUSED) from None
+
+
+def _moment(text: str) -> float:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise failure(f"--before {text!r} is no time. Give now, or 2026-11-24T10:30Z.", MISUSED) from None
+    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _told(moment: float) -> str:

@@ -125,6 +125,12 @@ def test_sites_of_one_identity_provider_differ_in_audience_or_issuer(tmp_path: P
     assert len(load(tmp_path, Auth())) == 3
 
 
+@pytest.mark.parametrize("fields", [{"jwks": "https://i.example/"}, {"keys": [key("EdDSA", public=ED)]}])
+def test_one_site_with_public_keys_needs_neither(tmp_path: Path, fields: dict[str, Any]) -> None:
+    write(tmp_path, site(**fields))
+    assert len(load(tmp_path, Auth())) == 1
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version":2,"sites":[]}', '{"sites":{}}', "\xff", "[" * 2000])
 def test_what_is_no_file_of_sites_is_a_fault(tmp_path: Path, content: str) -> None:
     (tmp_path / "sites.json").write_text(content, encoding="latin-1")
