@@ -2,19 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from edge_config.notices import notices
 from edge_config.schema import Config
-from node import cluster_command, config_command, descriptors, log_command, site_command, token_command
+from node import client_command, cluster_command, config_command, descriptors, log_command, site_command, token_command
 from node.endpoints import Endpoints
-from node.terminal import ConfigFile, expected_faults, output, read_config
+from node.terminal import INTERRUPTED, ConfigFile, expected_faults, output, read_config
 from node.version import VERSION
-
-INTERRUPTED: Final = 130  # what shells report for a process that Ctrl-C ended
 
 app = typer.Typer(
     name="chat-node",
@@ -30,6 +28,10 @@ app.add_typer(config_command.app, name="config")
 app.add_typer(log_command.app, name="log")
 app.add_typer(site_command.app, name="site")
 app.add_typer(token_command.app, name="token")
+
+app.command()(client_command.chat)
+app.command()(client_command.send)
+app.command()(client_command.tail)
 
 
 @app.command()

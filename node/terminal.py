@@ -19,6 +19,7 @@ from router.errors import RouterError
 
 FAILED: Final = 1
 MISUSED: Final = 2  # also what Typer exits with when a flag is wrong
+INTERRUPTED: Final = 130  # what shells report for a process that Ctrl-C ended
 WIDE: Final = 200  # columns when nobody looks: a table in a file is not to be folded
 
 NEVER: Final = "never"

@@ -76,6 +76,20 @@ async def test_the_same_id_again_gives_the_first_message(node: NodeProcess) -> N
     assert refused.value.code == 107
 
 
+async def test_messages_are_edited_removed_and_reacted_to(node: NodeProcess) -> None:
+    with trio.fail_after(SECONDS):
+        async with open_client(node.url, token=token("ada")) as client:
+            target = (await client.send("acts", "Helo"))["sequence"]
+            edited = await client.edit("acts", target, "Hello")
+            liked = await client.react("acts", target, "👍")
+            await client.unreact("acts", target, "👍")
+            removed = await client.delete("acts", target)
+            assert (await client.history("acts", limit=1)).publications[0].data["type"] == "placeholder"
+    assert (edited["type"], edited["target"], edited["content"]) == ("edit", target, "Hello")
+    assert (liked["type"], liked["emoji"]) == ("reaction", "👍")
+    assert (removed["type"], removed["target"]) == ("removed", target)
+
+
 async def test_concurrent_messages_keep_the_order_of_the_calls(node: NodeProcess) -> None:
     async with open_client(node.url, token=token("ada")) as client:
         with trio.fail_after(SECONDS):
