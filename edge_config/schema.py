@@ -99,6 +99,14 @@ class Listen:
     internal_token: Secret | None = setting(
         None, "Bearer token that the internal port asks for; empty: none, which only loopback may have."
     )
+    http_stream: bool = setting(
+        default=True,
+        meaning="Serve clients whose network lets no WebSocket through by streamed responses (`/connection/http_stream`,"
+        " commands to `/emulation`).",
+    )
+    sse: bool = setting(
+        default=True, meaning="Likewise by server-sent events (`/connection/sse`, commands to `/emulation`)."
+    )
     backlog: int = setting(
         4096,
         "Connections that the kernel holds until they are accepted: a reconnecting crowd's second or so.",

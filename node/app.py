@@ -32,6 +32,7 @@ from node.api_methods import Methods, World
 from node.auth import Authenticator
 from node.endpoints import Endpoints
 from node.faults import NodeFault
+from node.fallbacks import Fallbacks
 from node.framing import WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.http_server import HttpServer
@@ -56,6 +57,7 @@ from router.runtime import Router
 if TYPE_CHECKING:
     from edge_config.schema import Config
     from node.connection import Connection
+    from node.connection import Session as AnySession
     from node.origins import Arrival
     from router.ids import RoomId
 
@@ -115,6 +117,11 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
         session.arrival = came
         return session
 
+    def secret_of(session: AnySession) -> str:
+        if not isinstance(session, Session):
+            raise TypeError(f"{session!r} is not made by this node")
+        return authenticator.session_id(session.client)
+
     build = Build(VERSION, sys.version.split()[0], node, config.node.region)
     vitals = Vitals(build, metrics, condition, config.node.data_dir)
     metrics.refreshers.append(partial(_measure_log, store, metrics))
@@ -146,6 +153,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), pages=pages,
         wire=wire, open_session=open_session, work=desk, wake=wake, certificates=certificates,
+        fallbacks=Fallbacks(wire.codec, secret_of, http_stream=listen.http_stream, sse=listen.sse),
         serve_http=public_http.serve_socket,
     )  # fmt: skip
     watch = SiteWatch(config.node.data_dir, config.auth, authenticator, gateway.everybody, hub.ring, api_keys)

@@ -35,12 +35,20 @@ class State(Enum):
     HANDSHAKE = "TLS handshake"
     HEAD = "reading the request's head"
     OPEN = "open"
+    KEPT = "between two requests of a fallback transport"
     CLOSING = "close frame sent"
     GONE = "gone"
 
 
 # Under names of their own: an attribute of an Enum costs a tenth of a microsecond each time in Python 3.11.
-HANDSHAKE, HEAD, OPEN, CLOSING, GONE = State
+HANDSHAKE, HEAD, OPEN, KEPT, CLOSING, GONE = State
+
+
+class Reader(Protocol):
+    """Takes what a client sends that is neither a request's head nor WebSocket frames: see node/fallbacks.py."""
+
+    def receive(self, data: bytes) -> None:
+        """Bytes came."""
 
 
 class Session(Protocol):
@@ -79,7 +87,7 @@ class Connection:
         self, hub: Hub, sock: socket.socket, remote: str, state: State, parser: HeadReader, wire: Wire
     ) -> None:  # fmt: skip
         self.hub, self.sock, self.fd, self.remote, self.state = hub, sock, sock.fileno(), remote, state
-        self.parser: HeadReader | websocket.Parser = parser
+        self.parser: HeadReader | websocket.Parser | Reader = parser
         self.speak(wire)
         self.session: Session | None = None
         self.deadline = 0.0
@@ -139,6 +147,11 @@ class Connection:
         elif self.state is OPEN:
             self._out = [frames]
             self.hub.dirty.append(self)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the session has too much to do to be sent more."""
+        return self._paused
 
     @property
     def behind(self) -> bool:

@@ -28,6 +28,7 @@ from node.connection import (
     GONE,
     HANDSHAKE,
     HEAD,
+    KEPT,
     OPEN,
     WOULD_BLOCK,
     Connection,
@@ -42,6 +43,7 @@ from node.wheel import TimerWheel
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from node.fallbacks import Fallbacks
     from node.framing import Wire
     from node.metrics import Metrics
     from node.origins import Arrival, Pages
@@ -115,16 +117,18 @@ class Hub:
         work: What is driven at each turn.
         wake: An eventfd; whoever writes to it makes the hub call `work.drain`.
         certificates: TLS; None: plain.
+        fallbacks: Transports beside WebSocket; None: there are none.
         serve_http: Takes over a socket that asked for something else, with the bytes read so far; None: 404.
 
     Attributes:
         dirty: Connections for which something is to be sent.
+        now: Monotonic seconds at the start of this turn.
     """
 
     def __init__(  # noqa: PLR0913 - its surroundings, composed in one place
         self, listeners: Sequence[socket.socket], options: HubOptions, *, metrics: Metrics, admission: Admission,
         pages: Pages, wire: Wire, open_session: Callable[[Connection, Arrival], Session], work: Work,
-        wake: int, certificates: Certificates | None = None,
+        wake: int, certificates: Certificates | None = None, fallbacks: Fallbacks | None = None,
         serve_http: Callable[[socket.socket, bytes, str], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         self.options, self.metrics, self.admission, self.output_bytes = (
@@ -134,7 +138,7 @@ class Hub:
         self.wake = wake
         self._listeners = {sock.fileno(): sock for sock in listeners}
         self._pages, self._wire, self._open_session, self._work = pages, wire, open_session, work
-        self._certificates, self._serve_http = certificates, serve_http
+        self._certificates, self._fallbacks, self._serve_http = certificates, fallbacks, serve_http
         self._connections: dict[int, Connection] = {}
         self._wheel: TimerWheel[Connection] = TimerWheel(TICK_SECONDS, 256)
         self._pace = Pace(options.flush_window)
@@ -146,7 +150,7 @@ class Hub:
         self._early = 0.0  # seconds of the last rest that went into sending what was committed
         self._rung = False  # whether the bell was taken during the last rest: what it was rung for needs a turn
         self._nursery: trio.Nursery | None = None
-        self._now = time.monotonic()
+        self.now = time.monotonic()
         for fd in self._listeners:
             self._epoll.register(fd, EPOLLIN)
 
@@ -200,7 +204,7 @@ class Hub:
     def closing(self, connection: Connection, code: int) -> None:
         """What ends the connection was queued; the client has a moment to answer it."""
         self.metrics.closed[code] += 1
-        self._time(connection, self._now + CLOSE_SECONDS)
+        self.time(connection, self.now + CLOSE_SECONDS)
         self._end_session(connection)
         if connection.wire.framing.half_closes:
             connection.shut()
@@ -224,7 +228,7 @@ class Hub:
             log.debug("socket close failed", error=error)
         self._end_session(connection)
         if self._accept_again < inf:
-            self._accept_again = self._now  # a descriptor is free again
+            self._accept_again = self.now  # a descriptor is free again
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -233,7 +237,7 @@ class Hub:
         ended = time.monotonic()
         while True:
             await self._wait(ended)
-            started = self._now = time.monotonic()
+            started = self.now = time.monotonic()
             arrived = self._read_sockets()
             work.drain()
             await self._flush()  # what was committed goes out before new work begins
@@ -311,7 +315,7 @@ class Hub:
                     if size > BYTES_PER_TURN:  # what is not read yet is reported again in the next turn
                         break
             except Exception as error:  # noqa: BLE001 - the boundary: it ends this connection, not the node
-                self._fail(connection, error)
+                self.fail(connection, error)
         self.metrics.bytes_received += size
         return arrived
 
@@ -321,7 +325,7 @@ class Hub:
                 if connection.state is not GONE:
                     self._take(connection, data)
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(connection, error)
+                self.fail(connection, error)
 
     def _handle_own(self, fd: int) -> None:
         if fd == self.wake:
@@ -330,7 +334,7 @@ class Hub:
             self._accept(self._listeners[fd])
 
     def _sweep(self) -> None:
-        now = self._now
+        now = self.now
         if now >= self._accept_again:
             self._accept_again = inf
             for fd in self._listeners:
@@ -339,7 +343,7 @@ class Hub:
             try:
                 self._time_out(connection)
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(connection, error)
+                self.fail(connection, error)
 
     async def _flush(self) -> None:
         self._work.distribute()
@@ -388,7 +392,7 @@ class Hub:
         self._connections[connection.fd] = connection
         self.metrics.connections += 1
         self._epoll.register(connection.fd, EPOLLIN)
-        self._time(connection, self._now + self.options.upgrade_seconds)
+        self.time(connection, self.now + self.options.upgrade_seconds)
 
     def _refuse(self, sock: socket.socket, refused: Refused) -> None:
         self.metrics.refused[refused.name.lower()] += 1
@@ -423,7 +427,10 @@ class Hub:
         """Bytes of a client."""
         parser = connection.parser
         if not isinstance(parser, websocket.Parser):
-            self._take_head(connection, parser, data)
+            if isinstance(parser, HeadReader):
+                self._take_head(connection, parser, data)
+            else:
+                parser.receive(data)
             return
         session = connection.session
         if session is None:
@@ -435,11 +442,11 @@ class Hub:
                 return
             if opcode <= websocket.BINARY and isinstance(payload, bytes):
                 connection.opcode = opcode
-                session.receive(payload, self._now)
+                session.receive(payload, self.now)
             else:
                 self._control(connection, opcode, payload)
         if session.deadline < connection.deadline:
-            self._time(connection, session.deadline)
+            self.time(connection, session.deadline)
 
     def _control(self, connection: Connection, opcode: int, payload: bytes | websocket.CloseReason) -> None:
         if opcode == websocket.PING and isinstance(payload, bytes):
@@ -461,49 +468,64 @@ class Hub:
                 return
 
     def _take_head(self, connection: Connection, reader: HeadReader, data: bytes) -> None:
+        if connection.state is KEPT:
+            connection.state = HEAD
+            self.time(connection, self.now + self.options.upgrade_seconds)
         head = reader.receive(data)
         if head is None:
             return
         if isinstance(head, Refusal):
-            self._answer(connection, head, "head")
+            self.answer(connection, head, "head")
         elif head.path == self.options.websocket_path:
             self._upgrade(connection, head)
         elif is_upgrade(head):
-            self._answer(connection, Refusal(404, "Not Found", f"No WebSocket is served at {head.path}.\n"), "path")
+            self.answer(connection, Refusal(404, "Not Found", f"No WebSocket is served at {head.path}.\n"), "path")
+        elif self._fallbacks is not None and self._fallbacks.serves(head.path):
+            self._fallbacks.begin(self, connection, head)
         else:
             self._hand_over(connection, head)
 
     def _upgrade(self, connection: Connection, request: Request) -> None:
-        came = arrival(request)
-        if not self._pages.admit(came):
-            text = f"Pages of {came.origin} may not connect; add it to auth.allowed_origins or to its site.\n"
-            self._answer(connection, Refusal(403, "Forbidden", text), "origin")
+        if not self.admits(request):
+            text = f"Pages of {request.headers.get('origin')} may not connect; add it to auth.allowed_origins or to its site.\n"
+            self.answer(connection, Refusal(403, "Forbidden", text), "origin")
             return
         answer = accept(request, ())
         if isinstance(answer, Refusal):
-            self._answer(connection, answer, "upgrade")
+            self.answer(connection, answer, "upgrade")
             return
         connection.parser = websocket.Parser(self.options.message_bytes)
         connection.state = OPEN
-        self._newcomers += 1
         connection.put(answer)
-        connection.session = session = self._open_session(connection, came)
-        self._time(connection, session.deadline)
+        self.open(connection, request)
         if request.rest:
             self._take(connection, request.rest)
 
-    def _answer(self, connection: Connection, refusal: Refusal, why: str) -> None:
+    def admits(self, request: Request) -> bool:
+        """Whether the page that sends a request may connect, as far as is known before its client shows a token."""
+        return self._pages.admit(arrival(request))
+
+    def open(self, connection: Connection, request: Request) -> Session:
+        """Give a connection its session, now that the request has shown how its client talks."""
+        self._newcomers += 1
+        self.metrics.opened[connection.wire.framing.name] += 1
+        session = connection.session = self._open_session(connection, arrival(request))
+        self.time(connection, session.deadline)
+        return session
+
+    def answer(self, connection: Connection, refusal: Refusal, why: str) -> None:
+        """Refuse a request, and end the connection."""
         self.metrics.refused[why] += 1
         connection.state = OPEN  # so that the answer is queued
         connection.put(refusal.response())
         connection.state = CLOSING
         connection.parser = websocket.Parser(0)
-        self._time(connection, self._now + CLOSE_SECONDS)
+        self.time(connection, self.now + CLOSE_SECONDS)
         connection.shut()
 
     def _hand_over(self, connection: Connection, request: Request) -> None:
         if self._serve_http is None or self._nursery is None:
-            self._answer(connection, Refusal(404, "Not Found", f"Nothing is served at {request.path}.\n"), "path")
+            self.answer(connection, Refusal(404, "Not Found", f"Nothing is served at {request.path}.\n"), "path")
             return
         connection.state = GONE
         self._forget(connection, leave=False)
@@ -526,15 +548,17 @@ class Hub:
                 self.metrics.refused["timeout"] += 1
             self.drop(connection)
             return
-        session.on_time(self._now)
+        session.on_time(self.now)
         if connection.state is OPEN:
-            self._time(connection, session.deadline)
+            self.time(connection, session.deadline)
 
-    def _time(self, connection: Connection, deadline: float) -> None:
+    def time(self, connection: Connection, deadline: float) -> None:
+        """Set a connection's time-out."""
         connection.deadline = deadline
         self._wheel.schedule(connection, deadline)
 
-    def _fail(self, connection: Connection, error: Exception) -> None:
+    def fail(self, connection: Connection, error: Exception) -> None:
+        """End a connection that could not be served because of a fault of ours."""
         log.fault("connection failed", error, client=connection.remote)
         connection.close(*SERVER_ERROR)
         if connection.state is not CLOSING:
@@ -542,6 +566,8 @@ class Hub:
 
     def _end_session(self, connection: Connection) -> None:
         session, connection.session = connection.session, None
+        if self._fallbacks is not None:
+            self._fallbacks.forget(self, connection)
         if session is not None:
             try:
                 session.closed()
@@ -563,7 +589,7 @@ class Hub:
         self.metrics.refused["descriptors"] += 1
         for fd in self._listeners:
             self._epoll.modify(fd, 0)
-        self._accept_again = self._now + EMFILE_SECONDS
+        self._accept_again = self.now + EMFILE_SECONDS
 
     def _stop_accepting(self) -> None:
         for fd, sock in self._listeners.items():

@@ -116,7 +116,9 @@ class Metrics:
         "delivery_seconds",
         "disk_used_share",
         "draining",
+        "emulations",
         "ephemeral_dropped",
+        "fallback_connections",
         "fsync_seconds",
         "gc_pause_seconds",
         "http_connections",
@@ -125,6 +127,7 @@ class Metrics:
         "log_halted",
         "log_queue_entries",
         "loop_lag_seconds",
+        "opened",
         "output_bytes",
         "received",
         "refreshers",
@@ -141,6 +144,9 @@ class Metrics:
         self.sessions = sessions or Counters()
         self.connections = 0
         self.accepted = 0
+        self.opened: Counter[str] = Counter()
+        self.fallback_connections = 0
+        self.emulations = 0
         self.refused: Counter[str] = Counter()
         self.closed: Counter[int] = Counter()
         self.slow_closes = 0
@@ -228,8 +234,11 @@ def _histogram(name: str, field: str, meaning: str) -> Family:
 FAMILIES: Final = (
     _gauge("connections", "connections", "Open connections on the public port, of whatever sort"),
     _counter("connections_accepted", "accepted", "Connections taken on the public port"),
+    _tally("connections_opened", "transport", "opened", "Clients that began to talk, by transport"),
+    _gauge("fallback_connections", "fallback_connections", "Open connections of http_stream and sse"),
+    _counter("emulation_requests", "emulations", "Requests with commands of clients of http_stream and sse"),
     _tally("connections_refused", "reason", "refused", "Connections refused on the public port"),
-    _tally("connections_closed", "code", "closed", "WebSocket connections closed, by the code that was sent"),
+    _tally("connections_closed", "code", "closed", "Clients disconnected, by the code that was sent"),
     _counter("slow_closes", "slow_closes", "Connections closed because too much output was waiting (3008)"),
     _gauge("http_connections", "http_connections", "Open connections served by the HTTP application"),
     _tally("http_responses", "status", "http_responses", "Responses of the HTTP application"),
