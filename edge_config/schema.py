@@ -101,8 +101,8 @@ class Listen:
     )
     http_stream: bool = setting(
         default=True,
-        meaning="Serve clients whose network lets no WebSocket through by streamed responses (`/connection/http_stream`,"
-        " commands to `/emulation`).",
+        meaning="Serve clients whose network lets no WebSocket through by streamed responses"
+        " (`/connection/http_stream`, commands to `/emulation`).",
     )
     sse: bool = setting(
         default=True, meaning="Likewise by server-sent events (`/connection/sse`, commands to `/emulation`)."

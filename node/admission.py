@@ -20,6 +20,11 @@ class Refused(Enum):
     ADDRESS = "too many connections come from this address"
     DRAINING = "the node is shutting down"
 
+    @property
+    def status(self) -> bytes:
+        """Code and phrase of the HTTP response."""
+        return b"429 Too Many Requests" if self is Refused.ADDRESS else b"503 Service Unavailable"
+
 
 class Admission:
     """Counts what is open.

@@ -31,8 +31,8 @@ from node.api_keys import SiteKeys, configured
 from node.api_methods import Methods, World
 from node.auth import Authenticator
 from node.endpoints import Endpoints
-from node.faults import NodeFault
 from node.fallbacks import Fallbacks
+from node.faults import NodeFault
 from node.framing import WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.http_server import HttpServer
@@ -117,11 +117,6 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
         session.arrival = came
         return session
 
-    def secret_of(session: AnySession) -> str:
-        if not isinstance(session, Session):
-            raise TypeError(f"{session!r} is not made by this node")
-        return authenticator.session_id(session.client)
-
     build = Build(VERSION, sys.version.split()[0], node, config.node.region)
     vitals = Vitals(build, metrics, condition, config.node.data_dir)
     metrics.refreshers.append(partial(_measure_log, store, metrics))
@@ -153,8 +148,10 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), pages=pages,
         wire=wire, open_session=open_session, work=desk, wake=wake, certificates=certificates,
-        fallbacks=Fallbacks(wire.codec, secret_of, http_stream=listen.http_stream, sse=listen.sse),
         serve_http=public_http.serve_socket,
+        fallbacks=Fallbacks(
+            wire.codec, partial(_secret_of, authenticator), http_stream=listen.http_stream, sse=listen.sse
+        ),
     )  # fmt: skip
     watch = SiteWatch(config.node.data_dir, config.auth, authenticator, gateway.everybody, hub.ring, api_keys)
     where = Endpoints(
@@ -178,6 +175,12 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
         task_status.started(where)
         await _until_told(hub, router, condition, config, certificates, watch)
         nursery.cancel_scope.cancel()
+
+
+def _secret_of(authenticator: Authenticator, session: AnySession) -> str:
+    if not isinstance(session, Session):
+        raise TypeError(f"{session!r} is not made by this node")
+    return authenticator.session_id(session.client)
 
 
 async def _until_told(  # noqa: PLR0913, PLR0917 - what signals act upon

@@ -66,7 +66,7 @@ class BodyReader:
         if length is None:
             return Refusal(411, HTTPStatus(411).phrase, "the request has no body: send one, with content-length")
         if not (length.isascii() and length.isdigit() and len(length) <= _MOST_DIGITS):
-            return _bad(f"content-length is {ascii(length[:40])}: send the body's length in bytes")
+            return _bad(f"content-length is {length[:40]!a}: send the body's length in bytes")
         self._length = int(length)
         return self._too_large() if self._length > self._max_bytes else None
 

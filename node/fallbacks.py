@@ -14,6 +14,7 @@ import msgspec
 from node.bodies import BodyReader
 from node.connection import CLOSE_SECONDS, CLOSING, KEPT, OPEN
 from node.framing import EVENTS, LINES, Wire
+from node.origins import foreign_page
 from node.upgrade import HeadReader, Refusal
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ class Fallbacks:
         """Take a connection whose request's head has come."""
         name, method, begin = self._served[request.path]
         if not hub.admits(request):
-            text = f"Pages of {request.headers.get('origin')} may not connect; add it to auth.allowed_origins or to its site."
-            self._refuse(hub, connection, request, Refusal(403, "Forbidden", text), "origin")
+            self._refuse(hub, connection, request, foreign_page(request), "origin")
         elif request.method == "OPTIONS":
             self._answer(hub, connection, request, _preflight(method), keep=not request.rest)
         elif request.method != method:
@@ -214,7 +214,7 @@ class Fallbacks:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    def _read_body(  # noqa: PLR0913, PLR0917 - an exchange, its bound, and what follows
+    def _read_body(
         self, hub: Hub, connection: Connection, request: Request, most: int, then: Callable[[bytes, BodyReader], None]
     ) -> None:
         def refuse(refusal: Refusal) -> None:
@@ -223,9 +223,7 @@ class Fallbacks:
         exchange = connection.parser = _Exchange(BodyReader(request, most), refuse, then)
         exchange.receive(request.rest)
 
-    def _refuse(  # noqa: PLR0913, PLR0917 - an exchange, and what is wrong with it
-        self, hub: Hub, connection: Connection, request: Request, refusal: Refusal, why: str
-    ) -> None:
+    def _refuse(self, hub: Hub, connection: Connection, request: Request, refusal: Refusal, why: str) -> None:
         fields = refusal.fields
         if why != "origin":  # the page may read why
             fields += tuple(_sharing(request))

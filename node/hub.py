@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from node import websocket
-from node.admission import Admission, Refused
 from node.connection import (
     CLOSE_SECONDS,
     CLOSING,
@@ -35,7 +34,7 @@ from node.connection import (
     Session,
 )
 from node.logs import events
-from node.origins import arrival
+from node.origins import arrival, foreign_page
 from node.pace import Pace
 from node.upgrade import HeadReader, Refusal, Request, accept, is_upgrade
 from node.wheel import TimerWheel
@@ -43,6 +42,7 @@ from node.wheel import TimerWheel
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from node.admission import Admission, Refused
     from node.fallbacks import Fallbacks
     from node.framing import Wire
     from node.metrics import Metrics
@@ -61,12 +61,6 @@ GRANULARITY: Final = 0.0005  # seconds; a shorter rest is none
 NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SHUTDOWN: Final = (3001, "shutdown")
 SERVER_ERROR: Final = (3004, "internal server error")
-
-REFUSALS: Final = {
-    Refused.FULL: b"503 Service Unavailable",
-    Refused.ADDRESS: b"429 Too Many Requests",
-    Refused.DRAINING: b"503 Service Unavailable",
-}
 
 log = events(__name__)
 
@@ -397,7 +391,7 @@ class Hub:
     def _refuse(self, sock: socket.socket, refused: Refused) -> None:
         self.metrics.refused[refused.name.lower()] += 1
         text = f"{refused.value}; try again later.\n".encode()
-        head = b"HTTP/1.1 %s\r\nconnection: close\r\nretry-after: 5\r\ncontent-type: text/plain\r\n" % REFUSALS[refused]
+        head = b"HTTP/1.1 %s\r\nconnection: close\r\nretry-after: 5\r\ncontent-type: text/plain\r\n" % refused.status
         try:
             sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
             if self._certificates is None:
@@ -487,8 +481,7 @@ class Hub:
 
     def _upgrade(self, connection: Connection, request: Request) -> None:
         if not self.admits(request):
-            text = f"Pages of {request.headers.get('origin')} may not connect; add it to auth.allowed_origins or to its site.\n"
-            self.answer(connection, Refusal(403, "Forbidden", text), "origin")
+            self.answer(connection, foreign_page(request), "origin")
             return
         answer = accept(request, ())
         if isinstance(answer, Refusal):

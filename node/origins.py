@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 from edge_config.schema import is_loopback
-from node.upgrade import OriginRules, origin_allowed
+from node.upgrade import OriginRules, Refusal, origin_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,13 @@ def arrival(request: Request) -> Arrival:
     """How a client comes with a request."""
     site, origin = request.query.get("site", ""), request.headers.get("origin")
     return Arrival(site, origin, request.headers.get("host", "")) if site or origin is not None else NOWHERE
+
+
+def foreign_page(request: Request) -> Refusal:
+    """Tells a page that it may not connect."""
+    origin = request.headers.get("origin")
+    text = f"Pages of {origin} may not connect; add it to auth.allowed_origins or to its site.\n"
+    return Refusal(403, "Forbidden", text)
 
 
 class LocalPages(OriginRules):

@@ -46,7 +46,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
-def play(scene: str, node: NodeProcess) -> None:
+def play(scene: str, node: NodeProcess, transport: str = "websocket") -> None:
     """Play a scene to its end; restart the node whenever the scene says so.
 
     Raises:
@@ -58,7 +58,7 @@ def play(scene: str, node: NodeProcess) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "CHAT_SCENE": json.dumps(arguments(node))},
+        env={**os.environ, "CHAT_SCENE": json.dumps({**arguments(node), "transport": transport})},
     )
     with process:
         try:
@@ -86,13 +86,23 @@ def arguments(node: NodeProcess) -> dict[str, object]:
     return {"url": node.url, "room": room, "tokens": tokens}
 
 
+TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "http_stream", "sse"])
+
+
+@TRANSPORTS
 @pytest.mark.parametrize("scene", ["publish", "history", "presence", "private", "badToken", "refresh"])
 @pytest.mark.usefixtures("sdk")
-def test_the_sdk_plays_a_scene(scene: str, shared: NodeProcess) -> None:
-    play(scene, shared)
+def test_the_sdk_plays_a_scene(scene: str, transport: str, shared: NodeProcess) -> None:
+    play(scene, shared, transport)
 
 
 @pytest.mark.usefixtures("sdk")
-def test_the_sdk_recovers_what_it_missed_when_the_node_was_killed(tmp_path: Path) -> None:
+def test_members_of_all_transports_see_one_order(shared: NodeProcess) -> None:
+    play("order", shared)
+
+
+@TRANSPORTS
+@pytest.mark.usefixtures("sdk")
+def test_the_sdk_recovers_what_it_missed_when_the_node_was_killed(tmp_path: Path, transport: str) -> None:
     with NodeProcess(tmp_path) as node:
-        play("kill", node)
+        play("kill", node, transport)

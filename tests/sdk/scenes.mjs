@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { Centrifuge } from "centrifuge";
 import WebSocket from "ws";
 
-const { url, room, tokens } = JSON.parse(process.env.CHAT_SCENE);
+const { url, room, tokens, transport } = JSON.parse(process.env.CHAT_SCENE);
 const SCENE_MILLISECONDS = 25_000; // never reached; less than the caller's patience, so that the reason is told
 const message = (content) => ({ id: randomUUID(), content });
 
@@ -24,9 +24,42 @@ function events(emitter, name) {
   };
 }
 
+/** What browsers have and Node.js has not: reads a stream of events by fetch, and never connects again by itself. */
+class EventSource {
+  constructor(address) {
+    this.ending = new AbortController();
+    this.read(address).catch((error) => this.ending.signal.aborted || this.onerror(error));
+  }
+
+  async read(address) {
+    const response = await fetch(address, { signal: this.ending.signal });
+    assert.equal(response.headers.get("content-type"), "text/event-stream");
+    this.onopen();
+    let text = "";
+    for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
+      const events = (text + part).split("\n\n");
+      text = events.pop();
+      for (const event of events) this.onmessage({ data: event.slice("data: ".length) });
+    }
+    this.onerror(new Error("the stream ended"));
+  }
+
+  close() {
+    this.ending.abort();
+  }
+}
+
+/** Where clients of a transport connect. */
+function endpoint(name) {
+  const path = (end) => url.replace(/^ws/, "http").replace("/connection/websocket", end);
+  const endpoint = path(`/connection/${name}`);
+  return [[{ transport: name, endpoint }], { emulationEndpoint: path("/emulation"), eventsource: EventSource }];
+}
+
 /** A client that connects; without options, a guest. */
-function client(options = {}) {
-  const made = new Centrifuge(url, { websocket: WebSocket, maxReconnectDelay: 200, ...options });
+function client({ over = transport, ...options } = {}) {
+  const [address, means] = over === "websocket" ? [url, { websocket: WebSocket }] : endpoint(over);
+  const made = new Centrifuge(address, { maxReconnectDelay: 200, ...means, ...options });
   made.connect();
   return made;
 }
@@ -53,6 +86,29 @@ const scenes = {
     assert.equal(offset, 1);
     assert.deepEqual(data, { ...data, ...sent, userId: "ann", sequence: 1, chatRoom: room, type: "text" });
     assert.equal((await ann.subscription.history({ limit: 0 })).offset, 1);
+  },
+
+  async order() {
+    const readers = ["websocket", "http_stream", "sse", "http_stream", "sse"].map((over) => member(client({ over }), room));
+    await Promise.all(readers.map(({ subscription }) => subscription.ready()));
+    const writers = ["http_stream", "websocket", "sse"].map((over) => client({ over, token: tokens.ann }));
+    const numbers = [...Array(10).keys()];
+    const writing = writers.map(async (writer, of) => {
+      const { subscription } = member(writer, room);
+      await subscription.ready();
+      for (const number of numbers) await subscription.publish(message(`${of}:${number}`));
+    });
+    await Promise.all(writing);
+    const total = writers.length * numbers.length;
+    const heard = await Promise.all(
+      readers.map(async ({ heard: { publication } }) => {
+        const got = [];
+        while (got.length < total) got.push(await publication.next());
+        return got.map(({ offset, data }) => `${offset} ${data.content}`);
+      }),
+    );
+    assert.deepEqual(heard[0].map((line) => Number(line.split(" ")[0])), [...Array(total).keys()].map((at) => at + 1));
+    for (const other of heard.slice(1)) assert.deepEqual(other, heard[0]);
   },
 
   async history() {
