@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from typer.testing import CliRunner
 from websockets.sync.client import connect
 
+from edge_config.api import KEY_CHARACTERS
 from edge_config.schema import Auth
 from node.api_table import EVERY
 from node.auth import make_token
+from node.cli import app
 from node.site_file import ApiKeyEntry, KeyEntry, SiteEntry, change
 from node.sites import digest_of
 from tests.harness.api import post
 from tests.harness.chat_socket import ChatSocket
-from tests.harness.node_process import NodeProcess
+from tests.harness.node_process import NodeProcess, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,3 +129,17 @@ def test_a_key_of_no_site_is_nobodys(node: NodeProcess) -> None:
 def test_metrics_name_the_site_of_each_request(node: NodeProcess) -> None:
     result(node, "blue", "rooms")
     assert node.metrics()['chat_node_api_requests_total{method="rooms",outcome="ok",site="blue"}'] >= 1
+
+
+def test_a_key_made_by_command_is_taken_by_the_running_node_until_it_is_removed(node: NodeProcess) -> None:
+    where = ["--data-dir", str(node.data_dir)]
+    made = CliRunner().invoke(app, ["site", "add-api-key", "blue", "--scope", "read", *where])
+    assert made.exit_code == 0, made.output
+    *_, new = made.output.split()
+    assert len(new) >= KEY_CHARACTERS
+    identity = made.output.split("API key ")[1].split()[0]
+    wait_for("the new key", lambda: post(node.internal, "info", {}, key=new).status == 200)
+    assert post(node.internal, "publish", TRIED["publish"], key=new).status == 403
+    removed = CliRunner().invoke(app, ["site", "remove-api-key", "blue", identity, *where])
+    assert removed.exit_code == 0, removed.output
+    wait_for("its end", lambda: post(node.internal, "info", {}, key=new).status == 401)
