@@ -130,6 +130,11 @@ class RoomKind:
     slow_mode_seconds: int = setting(
         0, "A user may publish once in so many seconds; 0: no slow mode.", Bounds(0, DAY_SECONDS)
     )
+    typing_members: int = setting(
+        100,
+        "Who is typing is told in rooms with at most so many connections of this node; beyond it nobody could follow.",
+        Bounds(0),
+    )
     maximum_members: int = setting(0, "A room admits at most so many connections of this node; 0: no limit.", Bounds(0))
     moderation: str = setting(
         "",

@@ -259,7 +259,8 @@ class Methods:
         if not sessions:
             done(EMPTY)
         for session in sessions:
-            joining = Joining(self._gateway, RoomId(site, request.channel), kind, asked, Origin.SERVER, grant)
+            room = RoomId(site, request.channel)
+            joining = Joining(self._gateway, session.user, room, kind, asked, Origin.SERVER, grant)
             session.subscribe(joining, self._world.monotonic(), entered)
 
     def refresh(self, site: str, request: calls.RefreshRequest, done: Done) -> None:

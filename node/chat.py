@@ -170,6 +170,11 @@ def erased(cmid: str, channel_json: bytes, sender: bytes, ts_ms: int, sequence: 
     )
 
 
+def timestamp(ts_ms: int) -> bytes:
+    """A moment as clients read it."""
+    return b"%b.%03dZ" % (_utc(ts_ms // 1000), ts_ms % 1000)
+
+
 @lru_cache(maxsize=256)  # a page of history spans few seconds, live traffic one
 def _utc(second: int) -> bytes:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()

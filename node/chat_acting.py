@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from node.chat import bad
 from node.chat_entries import ACTIONS, Right, canonical, check, parse
-from node.permissions import denied, moderates
+from node.chat_rules import MODERATING, check_speaking, role_of
+from node.permissions import denied
 from node.publishing import Sent, enter, find, refuse_target, require_chat, submit_unless
 from router.entry import MESSAGE, Kind
 from router.events import Submit
@@ -36,6 +37,7 @@ def act(session: Session, command_id: int, request: RpcRequest) -> None:
 
     def opened(room: Room) -> None:
         require_chat(room)
+        check_speaking(session, room)
         find(session, room, given.target, lambda entry: judge(room, entry))
 
     def judge(room: Room, entry: Entry | None) -> None:
@@ -43,16 +45,16 @@ def act(session: Session, command_id: int, request: RpcRequest) -> None:
         own = entry is not None and entry.sender == session.sender and action.right is not Right.MODERATOR
         data = canonical(action, given, "author" if own else "moderator")
         submit = Submit(room.id, action.kind, session.sender, given.id, data, session.user_json, sent)
-        submit_unless(session, room, submit, sent, _refusal(session, action, given, entry))
+        submit_unless(session, room, submit, sent, _refusal(session, room, action, given, entry))
 
     enter(session, given.channel, command_id, opened)
 
 
-def _refusal(session: Session, action: Action, given: Aimed, entry: Entry | None) -> CommandError | None:
+def _refusal(session: Session, room: Room, action: Action, given: Aimed, entry: Entry | None) -> CommandError | None:
     """Why somebody may not do this to a message; None: nothing stands against it."""
     if entry is not None and entry.kind == MESSAGE:
         author = entry.sender == session.sender and action.right in {Right.AUTHOR, Right.AUTHOR_OR_MODERATOR}
-        moderator = action.right is not Right.AUTHOR and moderates(session.identity)
+        moderator = action.right is not Right.AUTHOR and role_of(session.identity, room) in MODERATING
         if action.right is not Right.ANYONE and not author and not moderator:
             return denied(f"{action.name} of message {given.target} is for {action.right.value}")
         if action.kind is Kind.RESTORED:

@@ -96,7 +96,10 @@ def _server_joinings(session: Session, request: ConnectRequest) -> list[Joining]
     for channel, grant in grants.items():
         _, kind = options.kinds.find(channel)
         asked = request.subs.get(channel, SubscribeRequest())
-        joinings.append(Joining(session.gateway, RoomId(identity.site, channel), kind, asked, Origin.SERVER, grant))
+        room = RoomId(identity.site, channel)
+        joining = Joining(session.gateway, identity.user, room, kind, asked, Origin.SERVER, grant)
+        joining.optional = True
+        joinings.append(joining)
     return joinings
 
 
@@ -109,7 +112,7 @@ def _answer(session: Session, command_id: int, joinings: Sequence[Joining]) -> b
         pong=True,
         session=session.authenticator.session_id(session.client),
         node=gateway.node,
-        subs={joining.room_id.channel: joining.result(codec) for joining in joinings},
+        subs={joining.room_id.channel: joining.result(codec) for joining in joinings if not joining.barred},
     )
     if identity.ttl is not None:
         result.expires, result.ttl = True, identity.ttl

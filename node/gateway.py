@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
-from node.codes import DisconnectCode
+from edge_config.limits import Rates
+from node.chat_rules import Rules, notice_of
+from node.codes import DisconnectCode, UnsubscribeCode
 from node.connection import Connection
 from node.logs import events
 from node.publication import encode_publication
 from node.publishing import Submitted
+from node.ratelimit import Throttle
 from node.rooms import Room, oldest_ms
 from node.seams import Page
 from node.session import COMMAND_SECONDS
 from node.status import LogState
-from router.entry import LAST_VISIBLE
+from router.entry import LAST_VISIBLE, Kind
 from router.events import Away
 from router.subscriptions import GAP, NEXT
 
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from node.framing import Wire
     from node.metrics import Metrics
     from node.protocol import Codec
-    from node.ratelimit import Throttle
     from node.seams import Member, User
     from node.seams import Room as AnyRoom
     from node.vitals import Condition
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from router.runtime import Page as RouterPage
     from router.runtime import Router
 
+META: Final = int(Kind.META)
 log = events(__name__)
 
 
@@ -143,6 +146,17 @@ class Gateway:
         """See `seams.Gateway`."""
         self.router.probe(submit)
 
+    def whisper(self, room: AnyRoom, data: bytes) -> None:
+        """See `seams.Gateway`."""
+        here = self._mine(room)
+        here.distribute()
+        encoded: dict[Codec, bytes] = {}
+        for member in here.everybody():
+            codec = member.transport.codec
+            if codec not in encoded:
+                encoded[codec] = codec.push_publication(here.channel_json, codec.publication(data, 0, b""))
+            member.transport.send_ephemeral(encoded[codec])
+
     def wall_ms(self) -> int:
         """See `seams.Gateway`."""
         return time.time_ns() // 1_000_000
@@ -238,6 +252,8 @@ class Gateway:
                 room = populated.get(entry.room) or rooms.get(entry.room)
                 if room is not None:
                     self._deliver(room, entry)
+            elif entry.kind == META:
+                self._rule(entry)
         waited: dict[float, int] = {}
         now = time.monotonic()
         for entry in entries:
@@ -280,12 +296,37 @@ class Gateway:
         room = self._rooms.get(state.room)
         if room is None:
             room = self._rooms[state.room] = Room(state, kind, self.router.cluster.epoch_of(state), self._wire)
+            self._slow_down(room)
         return room
 
     def _mine(self, room: AnyRoom) -> Room:
         if not isinstance(room, Room):
             raise TypeError(f"{room!r} is not a room of this gateway")
         return room
+
+    def _slow_down(self, room: Room) -> None:
+        """A node that needed no throttle by its configuration may need one for slow mode."""
+        if room.rules is not None and room.rules.slow_seconds and self.throttle is None:
+            self.throttle = Throttle(Rates(user_publishes=0.0, room_publishes=0.0))
+
+    def _rule(self, entry: Entry) -> None:
+        """A moderator has laid something down: it holds from now on, and whom it concerns is told."""
+        room = self._rooms.get(entry.room)
+        if room is None:
+            return
+        room.rules = Rules.of(room.state.values)
+        notice = notice_of(entry)
+        self._slow_down(room)
+        data = notice.encode(room.id.channel)
+        room.distribute()
+        if not notice.user:
+            for member in room.everybody():
+                member.transport.send(member.transport.codec.push_message(data))
+            return
+        for user in list(self._users.get((entry.room.site, notice.user), {}).values()):
+            user.push_message(data)
+            if notice.expels:
+                user.unsubscribe(entry.room.channel, UnsubscribeCode.SERVER, notice.event)
 
     def _deliver(self, room: Room, entry: Entry) -> None:
         arrival = room.cursor.arrive(entry.sequence)

@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from edge_config.kinds import JoinLeave
 from edge_config.kinds import Recovery as Mode
+from node.chat_rules import check_presence
 from node.codes import CommandError, ErrorCode
 from node.protocol import REJECT_UNRECOVERED, SubscribeResult
 from node.publication import encode_publication
@@ -31,6 +32,7 @@ class Joining:
 
     Args:
         gateway: The node.
+        user: Who.
         room_id: Where to.
         kind: Of what kind the room is.
         request: What the client asked for; of a subscription that the server makes, what is to be recovered.
@@ -39,16 +41,22 @@ class Joining:
 
     Attributes:
         room: Where to, once it is open.
+        optional: Whether a client that the room has banned is left out without an error.
+        barred: Whether it was.
         error: Why the client can't join; None: nothing speaks against it by now.
     """
 
-    __slots__ = ("_gateway", "_recovery", "_settled", "error", "grant", "kind", "origin", "request", "room", "room_id")
+    __slots__ = (
+        "_gateway", "_recovery", "_settled", "barred", "error", "grant",
+        "kind", "optional", "origin", "request", "room", "room_id", "user",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - made in two places, for subscribe and for connect
-        self, gateway: Gateway, room_id: RoomId, kind: RoomKind, request: SubscribeRequest, origin: Origin, grant: Grant
+        self, gateway: Gateway, user: str, room_id: RoomId, kind: RoomKind, request: SubscribeRequest,
+        origin: Origin, grant: Grant,
     ) -> None:  # fmt: skip
         self._gateway, self.room_id, self.kind, self.request, self.origin = gateway, room_id, kind, request, origin
-        self.grant = grant
+        self.grant, self.user, self.optional, self.barred = grant, user, False, False
         self.room: Room | None = None
         self.error: CommandError | None = None
         self._recovery: Recovery | None = None
@@ -69,6 +77,9 @@ class Joining:
                 self._fail(away(room))
                 return
             self.room = room
+            if self._is_barred():
+                self._tell()
+                return
             if room.kind.maximum_members and room.members >= room.kind.maximum_members:
                 limit = f"the room has its {room.kind.maximum_members} members; try again when somebody has left"
                 self._fail(CommandError(ErrorCode.LIMIT_EXCEEDED, limit))
@@ -83,9 +94,24 @@ class Joining:
 
     def refresh(self) -> None:
         """Read on if the room's head has moved since it was ready."""
+        if self._is_barred():
+            return
         recovery = self._recovery
         if self.error is None and recovery is not None and recovery.outcome is Outcome.RECOVERED and not recovery.fresh:
             recovery.advance()
+
+    def _is_barred(self) -> bool:
+        """Whether the room has banned the client, now."""
+        if self.room is not None and self.room.rules is not None:
+            try:
+                check_presence(self.user, self.room, self._gateway.wall_ms())
+            except CommandError as error:
+                self.room = None
+                if self.optional:
+                    self.barred = True
+                else:
+                    self.error = error
+        return self.barred or self.error is not None
 
     def poll(self) -> None:
         """Ask again whether the room's head has reached what the client has seen."""
@@ -119,6 +145,8 @@ class Joining:
     @property
     def ready(self) -> bool:
         """Whether, in this very turn, the client may be answered and join."""
+        if self.barred:
+            return True
         if self.room is None or self.error is not None:
             return False
         recovery = self._recovery

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from node.auth import Identity
 
 
-MODERATING: Final = frozenset({"owner", "moderator"})
-"""Roles whose users may act on others' messages."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WHO: Final = {
     Who.NOBODY: "the server alone",
@@ -76,11 +74,6 @@ class RoomKinds:
         if self._default:
             return f"names here are KIND:NAME; for names without a kind, add [kinds.{self._default}]"
         return "names here are KIND:NAME; for names without a kind, set rooms.default_kind"
-
-
-def moderates(identity: Identity) -> bool:
-    """Whether somebody may act on others' messages."""
-    return identity.role in MODERATING
 
 
 def require(who: Who, identity: Identity, origin: Origin | None, what: str) -> None:

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from edge_config.kinds import Schema
 from node import chat
+from node.chat_rules import check_speaking
 from node.codes import CommandError, ErrorCode
 from node.joining import away
 from node.permissions import check_entrance, require
@@ -176,6 +177,7 @@ def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
 
 
 def _submit_message(session: Session, submitted: Submitted, room: Room, message: chat.ChatMessage) -> None:
+    check_speaking(session, room)
     data = session.options.chat.canonical(message, room.offset)
     submit = Submit(room.id, MESSAGE, session.sender, message.id, data, session.user_json, submitted)
     if message.reply_to is UNSET:

@@ -86,12 +86,12 @@ class Throttle:
         self._burst_seconds = rates.burst_seconds
         self._users: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
         self._rooms: OrderedDict[RoomId, Bucket] = OrderedDict()
-        self._slow: OrderedDict[tuple[RoomId, str], Bucket] = OrderedDict()
+        self._slow: OrderedDict[tuple[RoomId, str, int], Bucket] = OrderedDict()
 
     def publish(self, room: RoomId, user: str, slow_seconds: int, now: float) -> float:
         """Whether a user may publish now: 0.0, or the seconds to wait."""
         if slow_seconds:
-            wait = _bucket(self._slow, (room, user), 1 / slow_seconds, 1.0, now).take(now)
+            wait = _bucket(self._slow, (room, user, slow_seconds), 1 / slow_seconds, 1.0, now).take(now)
             if wait:
                 return wait
         if self._user_rate:

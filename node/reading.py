@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from edge_config.kinds import Presence
+from node.chat_rules import check_presence
 from node.codes import CommandError, ErrorCode
 from node.joining import away
 from node.permissions import check_entrance, require
@@ -106,4 +107,9 @@ def _read(session: Session, command_id: int, what: str, channel: str, then: Call
     check_entrance(channel, parts, session.identity, origin)
     who = kind.read_history if what == "history" else kind.read_presence
     require(who, session.identity, origin, f"{what} of {channel!r}")
-    session.open_room(command_id, RoomId(session.identity.site, channel), kind, then)
+
+    def opened(room: Room) -> None:
+        check_presence(session.user, room, session.gateway.wall_ms())
+        then(room)
+
+    session.open_room(command_id, RoomId(session.identity.site, channel), kind, opened)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from edge_config.kinds import JoinLeave, Presence
+from node.chat_rules import Rules
 from node.connection import put_all
 from node.protocol import json_string
 from router.subscriptions import Cursor
@@ -62,11 +63,12 @@ class Room:
         here: Presence: ClientInfo as JSON by client id.
         users: Presence: connections by user.
         watchers: Members that want joins and leaves.
+        rules: What its moderators have laid down; None: nothing.
     """
 
     __slots__ = (
-        "__weakref__", "channel_json", "cursor", "epoch", "frames", "here", "id", "joined", "kind", "others", "state",
-        "users", "watchers", "wire",
+        "__weakref__", "channel_json", "cursor", "epoch", "frames", "here", "id", "joined", "kind", "others", "rules",
+        "state", "users", "watchers", "wire",
     )  # fmt: skip
 
     def __init__(self, state: RoomState, kind: RoomKind, epoch: str, wire: Wire) -> None:
@@ -80,6 +82,7 @@ class Room:
         self.here: dict[str, bytes] = {}
         self.users: dict[str, int] = {}
         self.watchers = 0
+        self.rules = Rules.of(state.values)
         state.pins += 1  # as long as anybody refers to this room, its head stays in memory
 
     def __del__(self) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from edge_config.kinds import RoomKind
     from node.auth import Identity
+    from node.chat_rules import Rules
     from node.codes import CommandError, DisconnectCode, UnsubscribeCode
     from node.counters import Counters
     from node.joining import Joining
@@ -92,6 +93,10 @@ class Room(Protocol):
     @property
     def members(self) -> int:
         """How many subscriptions are joined on this node."""
+
+    @property
+    def rules(self) -> Rules | None:
+        """What its moderators have laid down; None: nothing."""
 
 
 class Page(NamedTuple):
@@ -209,6 +214,9 @@ class Gateway(Protocol):
 
     def probe(self, room: Room, submit: Submit) -> None:
         """Ask how an entry fared that is not to be made: as at first if it was made before, else `Refusal.NEW`."""
+
+    def whisper(self, room: Room, data: bytes) -> None:
+        """Give the members here a publication without offset, JSON, which is dropped where a client is behind."""
 
     def wall_ms(self) -> int:
         """The time of new entries: milliseconds since 1970."""

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from zlib import crc32
 
-from node import chat_acting, chat_entries, connecting, publishing, reading, subscribing
+from node import chat_acting, chat_entries, chat_rules, chat_ruling, connecting, publishing, reading, subscribing
 from node.auth import NOBODY, Identity
 from node.chat import ChatFormat
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
@@ -396,7 +396,12 @@ class Session:
         """
         throttle = self.gateway.throttle
         if throttle is not None:
-            wait = throttle.publish(room.id, self.identity.user, room.kind.slow_mode_seconds, self._now)
+            slow = room.kind.slow_mode_seconds
+            if room.rules is not None:
+                slow = max(slow, room.rules.slow_seconds)
+            if slow and chat_rules.role_of(self.identity, room) in chat_rules.MODERATING:
+                slow = 0
+            wait = throttle.publish(room.id, self.identity.user, slow, self._now)
             if wait:
                 raise too_many(wait)
         self._submitted[submitted] = None
@@ -629,6 +634,8 @@ _RPCS: Final[dict[str, Callable[[Session, int, RpcRequest], None]]] = {
     "send": publishing.send,
     "reply": publishing.send,
     **dict.fromkeys(chat_entries.ACTIONS, chat_acting.act),
+    **dict.fromkeys(chat_rules.RULINGS, chat_ruling.rule),
+    "typing": chat_ruling.typing,
 }
 _HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {
     "connect": connecting.connect,

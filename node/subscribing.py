@@ -35,7 +35,7 @@ def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> N
         origin, grant = Origin.TOKEN, _grant(session, request.token, channel)
     check_entrance(channel, parts, identity, origin)
     require(kind.subscribe, identity, origin, f"subscribing to {channel!r}")
-    joining = Joining(session.gateway, RoomId(identity.site, channel), kind, request, origin, grant)
+    joining = Joining(session.gateway, identity.user, RoomId(identity.site, channel), kind, request, origin, grant)
     session.enter("subscribe", command_id, [joining], lambda: codec.subscribed(command_id, joining.result(codec)))
 
 

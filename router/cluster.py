@@ -265,6 +265,8 @@ class Cluster:
             if entry.kind <= LAST_VISIBLE and entry.sequence > state.committed:
                 state.sequence = entry.sequence
                 self.rooms.extend(state, entry)
+            elif entry.kind == Kind.META:
+                state.note_values(entry)
         state.filed = max(state.filed, filed)
         self._resume(record.room)
 
@@ -305,6 +307,9 @@ class Cluster:
         if self._filter is None:
             self._filed_early += [key_number(entry.key) for entry in entries if entry.key]
         newest = {entry.room: entry for entry in entries if entry.kind <= LAST_VISIBLE}
+        for entry in entries:
+            if entry.kind == Kind.META and (known := rooms.get(entry.room)) is not None:
+                known.meta_filed = entry.meta_n
         for room, entry in newest.items():
             state = rooms.get(room)
             if state is not None:
@@ -535,6 +540,8 @@ class Cluster:
                 state = rooms.get(entry.room)
                 if state is not None and entry.sequence > state.committed:
                     rooms.extend(state, entry)
+            elif entry.kind == Kind.META and (state := rooms.get(entry.room)) is not None:
+                state.note_values(entry)
             if repeats and entry.key in repeats:
                 outcome = Duplicate(entry.sequence)
                 self._effects.outcomes.extend((submit.done, outcome) for submit in repeats.pop(entry.key))

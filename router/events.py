@@ -101,6 +101,7 @@ class RoomRecord:
         meta_n: The count of META entries.
         ts: The last entry's timestamp in milliseconds.
         floor: Entries up to this sequence are no longer on this disk.
+        values: What META entries have set, see router/room_values.py.
     """
 
     room: RoomId
@@ -109,6 +110,7 @@ class RoomRecord:
     meta_n: int = 0
     ts: int = 0
     floor: int = 0
+    values: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True, frozen=True)

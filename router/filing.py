@@ -18,6 +18,7 @@ from router.known_keys import KnownKeys, record
 from router.log_rows import Rows
 from router.log_schema import EPOCHS, META, VISIBLE
 from router.removal import aim_of
+from router.room_values import changes_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -129,6 +130,12 @@ class Filing:
                 "INSERT OR REPLACE INTO removed(room, target, sequence, ts, reason, erased) VALUES (?,?,?,?,?,0)",
                 (room, target, entry.sequence, entry.ts, reason),
             )
+        elif entry.kind == Kind.META:
+            for name, value in changes_of(entry).items():
+                if value is None:
+                    self._execute("DELETE FROM state WHERE room=? AND name=?", (room, name))
+                else:
+                    self._execute("INSERT OR REPLACE INTO state(room, name, value) VALUES (?,?,?)", (room, name, value))
         elif entry.kind == Kind.RESTORED:
             self._execute("DELETE FROM removed WHERE room=? AND target=? AND NOT erased", (room, aim_of(entry)[0]))
 

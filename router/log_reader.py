@@ -36,9 +36,13 @@ class LogReader:
     def room(self, room: RoomId) -> RoomRecord:
         """The head of a room; of one that was never written, the beginning."""
         row = self._execute(
-            "SELECT generation, sequence, meta_n, ts, floor FROM room WHERE site=? AND channel=?", room
+            "SELECT id, generation, sequence, meta_n, ts, floor FROM room WHERE site=? AND channel=?", room
         ).fetchone()
-        return RoomRecord(room, *row) if row else RoomRecord(room)
+        if row is None:
+            return RoomRecord(room)
+        number, generation, sequence, meta_n, ts, floor = row
+        values = self._execute("SELECT name, value FROM state WHERE room=?", (number,)).fetchall()
+        return RoomRecord(room, generation, sequence, meta_n, ts, floor, dict(values))
 
     def keys(self, keys: Sequence[bytes]) -> list[KnownKey]:
         """Those of the dedupe keys that are known."""

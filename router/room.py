@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.entry import MESSAGE, Kind
 from router.removal import MOST_MARKS, Removals
+from router.room_values import change
 from router.sequencer import RoomHead
 
 if TYPE_CHECKING:
@@ -33,9 +34,23 @@ class RoomState(RoomHead):
         pins: How many subscriptions and reads keep it in memory.
         reads: Reads of the disk under way.
         removals: What was removed since it is in memory; None: nothing.
+        values: What META entries have set; None: nothing.
+        meta_filed: META entries up to this one are on disk in readable form.
     """
 
-    __slots__ = ("committed", "entries", "filed", "floor", "pins", "reads", "removals", "shard", "size")
+    __slots__ = (
+        "committed",
+        "entries",
+        "filed",
+        "floor",
+        "meta_filed",
+        "pins",
+        "reads",
+        "removals",
+        "shard",
+        "size",
+        "values",
+    )
 
     def __init__(self, shard: ShardId, record: RoomRecord) -> None:
         super().__init__(record.room, record.generation, record.sequence, record.meta_n, record.ts)
@@ -46,6 +61,8 @@ class RoomState(RoomHead):
         self.size = 0
         self.pins = self.reads = 0
         self.removals: Removals | None = None
+        self.values: dict[str, bytes] | None = dict(record.values) or None
+        self.meta_filed = record.meta_n
 
     @property
     def cached_from(self) -> int:
@@ -65,6 +82,17 @@ class RoomState(RoomHead):
     def show(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Entries, of memory or disk, as clients are shown them now."""
         return entries if self.removals is None else self.removals.show_all(entries)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something of it is not on disk yet in readable form."""
+        return self.sequence != self.filed or self.meta_n != self.meta_filed
+
+    def note_values(self, entry: Entry) -> None:
+        """A META entry was committed."""
+        if self.values is None:
+            self.values = {}
+        change(self.values, entry)
 
     def note_removal(self, entry: Entry) -> None:
         """A REMOVED or RESTORED entry was committed."""
@@ -129,7 +157,7 @@ class RoomCache:
             budget -= 1
             room, state = next(iter(rooms.items()))
             self._drop_filed(state)
-            if state.entries or state.pins or state.sequence != state.committed or state.filed < state.committed:
+            if state.entries or state.pins or state.unfinished:
                 rooms.move_to_end(room)
             elif len(rooms) > self.max_rooms:
                 del rooms[room]

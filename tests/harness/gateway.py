@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from node.codes import DisconnectCode
+from node.chat_rules import Rules, notice_of
+from node.codes import DisconnectCode, UnsubscribeCode
 from node.counters import Counters
 from node.protocol import JsonCodec
 from node.publication import encode_publication
@@ -19,6 +20,7 @@ from router.entry import SALT_BYTES, Entry, Kind, make
 from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
 from router.ids import RoomId, sender_id
 from router.removal import Removals
+from router.room_values import change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -102,6 +104,8 @@ class FakeRoom:
         self.entries: list[Entry] = []
         self.floor = 0
         self.removals = Removals()
+        self.values: dict[str, bytes] = {}
+        self.rules: Rules | None = None
         self.joined: list[Member] = []
         self.hidden = 0
         """So many of the newest entries have not been handed to the members here."""
@@ -180,6 +184,12 @@ class FakeGateway:
 
         self._do("submit", lambda: submit.done(self.away or answer()))
 
+    def whisper(self, room: Room, data: bytes) -> None:
+        for member in self.rooms[room.id].joined:
+            codec = member.transport.codec
+            push = codec.push_publication(room.channel_json, codec.publication(data, 0, b""))
+            member.transport.send_ephemeral(push)
+
     def wall_ms(self) -> int:
         return START_MS + self.passed_ms
 
@@ -246,12 +256,25 @@ class FakeGateway:
             submit.data, submit.info, b"",
         )  # fmt: skip
         self._keys[room.id][key] = entry
+        if entry.kind == Kind.META:
+            self._rule(room, entry)
+            return entry
         room.entries.append(entry)
         if entry.kind in {Kind.REMOVED, Kind.RESTORED}:
             room.removals.note(entry, entry.sequence)
         if not room.hidden:
             self._deliver(room, entry)
         return entry
+
+    def _rule(self, room: FakeRoom, entry: Entry) -> None:
+        change(room.values, entry)
+        room.rules = Rules.of(room.values)
+        notice = notice_of(entry)
+        for user in list(self.users):
+            if notice.user in {"", user.user}:
+                user.push_message(notice.encode(room.id.channel))
+                if notice.expels:
+                    user.unsubscribe(room.id.channel, UnsubscribeCode.SERVER, notice.event)
 
     def hand_over(self, room: FakeRoom) -> None:
         """Hand the hidden entries to the members."""

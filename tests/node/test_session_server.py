@@ -25,7 +25,7 @@ def world(**limits: int) -> World:
 def subscribe(client: Client, grant: Grant = NO_GRANT) -> list[CommandError | None]:
     """Have the server subscribe a client; gives what it answers, once it does."""
     answers: list[CommandError | None] = []
-    joining = Joining(client.world.gateway, ROOM, KIND, SubscribeRequest(), Origin.SERVER, grant)
+    joining = Joining(client.world.gateway, client.session.user, ROOM, KIND, SubscribeRequest(), Origin.SERVER, grant)
     client.session.subscribe(joining, client.world.now, answers.append)
     return answers
 

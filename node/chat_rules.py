@@ -1,0 +1,243 @@
+"""What moderators have laid down in a chat room: roles, mutes, bans, slow mode, a lock.  Sans-I/O.
+
+The router keeps it as named values (`router/room_values.py`), here is what they mean:
+
+=============  ====================================================
+``role:USER``  a role that was granted in this room
+``mute:USER``  seconds from the entry's time on; 0: until it is undone
+``ban:USER``   likewise
+``slow``       seconds between two messages of a user
+``lock``       only moderators and owners may write
+=============  ====================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from node.chat import timestamp
+from node.codes import CommandError, ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from node.auth import Identity
+    from node.seams import Room
+    from node.session import Session
+    from router.entry import Entry
+
+ROLES: Final = ("guest", "member", "moderator", "owner")
+"""From the least to the most; another word of a site counts as member."""
+MODERATING: Final = frozenset({"moderator", "owner"})
+MOST_SECONDS: Final = 366 * 86_400  # of a mute or ban that ends; longer ones may as well be for ever
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Rules:
+    """The rules of one room, as of its newest META entry.
+
+    Attributes:
+        roles: By user.
+        muted: By user, until when, in milliseconds since 1970; 0: for ever.
+        banned: Likewise.
+        slow_seconds: Between two messages of a user; 0: no slow mode.
+        locked: Whether only moderators and owners may write.
+    """
+
+    __slots__ = ("banned", "locked", "muted", "roles", "slow_seconds")
+
+    def __init__(self, values: Mapping[str, bytes]) -> None:
+        self.roles: dict[str, str] = {}
+        self.muted: dict[str, int] = {}
+        self.banned: dict[str, int] = {}
+        self.slow_seconds, self.locked = 0, False
+        for name, text in values.items():
+            ts, value = msgspec.json.decode(text)
+            what, _, user = name.partition(":")
+            if what == "role":
+                self.roles[user] = value
+            elif what == "mute":
+                self.muted[user] = ts + value * 1000 if value else 0
+            elif what == "ban":
+                self.banned[user] = ts + value * 1000 if value else 0
+            elif what == "slow":
+                self.slow_seconds = value
+            elif what == "lock":
+                self.locked = True
+
+    @classmethod
+    def of(cls, values: Mapping[str, bytes] | None) -> Rules | None:
+        """The rules that a room's values make; None: there are none."""
+        return cls(values) if values else None
+
+    def __len__(self) -> int:
+        return len(self.roles) + len(self.muted) + len(self.banned)
+
+
+def role_of(identity: Identity, room: Room) -> str:
+    """The role that counts: the higher one of what the token says and what was granted in the room."""
+    own = identity.role or ("guest" if identity.guest else "member")
+    granted = room.rules.roles.get(identity.user, "") if room.rules is not None else ""
+    return max(own, granted, key=_rank)
+
+
+def _rank(role: str) -> int:
+    return ROLES.index(role) if role in ROLES else 1 if role else -1
+
+
+def check_presence(user: str, room: Room, now_ms: int) -> None:
+    """Refuse whom the room has banned.
+
+    Raises:
+        CommandError: 103.
+    """
+    if room.rules is not None and _holds(room.rules.banned, user, now_ms):
+        raise _denied(f"{user!r} is banned from {room.id.channel!r}{_until(room.rules.banned, user)}")
+
+
+def check_speaking(session: Session, room: Room) -> None:
+    """Refuse who may not write in a room now.
+
+    Raises:
+        CommandError: 103.
+    """
+    rules = room.rules
+    if rules is None:
+        return
+    identity, now_ms = session.identity, session.gateway.wall_ms()
+    check_presence(identity.user, room, now_ms)
+    if _holds(rules.muted, identity.user, now_ms):
+        raise _denied(f"{identity.user!r} is muted in {room.id.channel!r}{_until(rules.muted, identity.user)}")
+    if rules.locked and role_of(identity, room) not in MODERATING:
+        raise _denied(f"{room.id.channel!r} is locked; only moderators and owners may write")
+
+
+def _holds(until: Mapping[str, int], user: str, now_ms: int) -> bool:
+    end = until.get(user)
+    return end is not None and (not end or end > now_ms)
+
+
+def _until(until: Mapping[str, int], user: str) -> str:
+    return f" until {timestamp(until[user]).decode()}" if until[user] else ""
+
+
+def _denied(detail: str) -> CommandError:
+    return CommandError(ErrorCode.PERMISSION_DENIED, detail)
+
+
+class Ruling(NamedTuple):
+    """An rpc that lays something down.
+
+    Attributes:
+        event: What the notice says.
+        value: Name of the value that it sets, before the user's; empty: it sets none.
+        of_user: Whether it is about a user.
+        takes: What else is given: `seconds`, `role`, or nothing.
+        sets: Whether it sets the value, or takes it away.
+        expels: Whether the user's subscription ends.
+        right: Roles that may.
+    """
+
+    event: str
+    value: str
+    of_user: bool = True
+    takes: str = ""
+    sets: bool = True
+    expels: bool = False
+    right: frozenset[str] = MODERATING
+
+
+RULINGS: Final = {
+    "mute": Ruling("muted", "mute", takes="seconds"),
+    "unmute": Ruling("unmuted", "mute", sets=False),
+    "ban": Ruling("banned", "ban", takes="seconds", expels=True),
+    "unban": Ruling("unbanned", "ban", sets=False),
+    "kick": Ruling("kicked", "", expels=True),
+    "slow": Ruling("slowmode", "slow", of_user=False, takes="seconds"),
+    "lock": Ruling("locked", "lock", of_user=False),
+    "unlock": Ruling("unlocked", "lock", of_user=False, sets=False),
+    "grant": Ruling("role", "role", takes="role", right=frozenset({"owner"})),
+}
+"""By the rpc's name."""
+_EXPELLING: Final = frozenset(ruling.event for ruling in RULINGS.values() if ruling.expels)
+
+
+class Given(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """Parameters of the rpcs in `RULINGS`; which of them an rpc takes, the table says."""
+
+    channel: str
+    id: str
+    user: str = ""
+    seconds: int = 0
+    role: str = ""
+
+
+def canonical(ruling: Ruling, given: Given, by: str) -> bytes:
+    """The bytes that the log keeps; the same for a retry."""
+    body: dict[str, Any] = {"id": given.id, "event": ruling.event, "by": by}
+    if ruling.of_user:
+        body["user"] = given.user
+    if ruling.takes:
+        body[ruling.takes] = getattr(given, ruling.takes)
+    if ruling.value:
+        name = f"{ruling.value}:{given.user}" if ruling.of_user else ruling.value
+        body["set"] = {name: _value(ruling, given) if ruling.sets else None}
+    return _encode(body)
+
+
+def _value(ruling: Ruling, given: Given) -> object:
+    if ruling.takes == "role":
+        return None if given.role == "member" else given.role
+    if ruling.takes == "seconds":
+        return given.seconds if given.seconds or ruling.of_user else None
+    return True
+
+
+class Notice(Struct, gc=False):
+    """What a META entry says to whom it concerns.
+
+    Attributes:
+        event: What happened.
+        by: The user who did it.
+        user: Whom it is about; empty: all.
+        seconds: How long, or how slow.
+        role: The role that was granted.
+        ts: When, in milliseconds since 1970.
+    """
+
+    event: str = ""
+    by: str = ""
+    user: str = ""
+    seconds: int = 0
+    role: str = ""
+    ts: int = 0
+
+    @property
+    def expels(self) -> bool:
+        """Whether the user's subscription ends."""
+        return self.event in _EXPELLING
+
+    def encode(self, channel: str) -> bytes:
+        """The notice as clients are pushed it, JSON."""
+        body: dict[str, Any] = {"type": "notice", "channel": channel, "event": self.event, "by": self.by}
+        if self.event == "slowmode":
+            body["seconds"] = self.seconds
+        elif self.seconds:
+            body["until"] = timestamp(self.ts + self.seconds * 1000).decode()
+        if self.role:
+            body["role"] = self.role
+        return _encode(body)
+
+
+_decode_notice: Final = msgspec.json.Decoder(Notice).decode
+
+
+def notice_of(entry: Entry) -> Notice:
+    """What a META entry of a chat room says."""
+    notice = _decode_notice(entry.data)
+    notice.ts = entry.ts
+    return notice

@@ -1,0 +1,146 @@
+"""The rpcs of moderators, and `typing`.  Sans-I/O.
+
+What a moderator lays down is a META entry: durable, deduplicated by its id, and never in the history. It holds from its
+commit on, for connected clients too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct
+from typing_extensions import override
+
+from node.chat import MENTION_BYTES, bad, bound, refuse
+from node.chat_rules import MOST_SECONDS, ROLES, RULINGS, Given, canonical, check_speaking, role_of
+from node.codes import CommandError, ErrorCode
+from node.permissions import check_entrance, denied
+from node.publishing import Submitted, require_chat
+from router.entry import Kind
+from router.events import Submit
+from router.ids import RoomId
+
+if TYPE_CHECKING:
+    from edge_config.limits import Limits
+    from node.chat_rules import Ruling
+    from node.protocol import RpcRequest
+    from node.seams import Room
+    from node.session import Session
+    from router.entry import Entry
+
+MOST_RULES: Final = 10_000  # mutes, bans and roles of a room: all of them are in memory with it
+_SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "id": "<uuid>"}'
+_TYPING_SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "typing": true}'
+
+
+class _Typing(Struct, forbid_unknown_fields=True, gc=False):
+    channel: str
+    typing: bool
+
+
+class Ruled(Submitted, gc=False, eq=False):
+    """A ruling whose outcome is awaited."""
+
+    @override
+    def accepted(self, session: Session, entry: Entry) -> None:
+        self.repeated(session, 0)
+
+    @override
+    def repeated(self, session: Session, sequence: int) -> None:
+        session.settle(self, session.transport.codec.rpc(self.command_id, b"{}"))
+
+
+_decode: Final = msgspec.json.Decoder(Given).decode
+_decode_typing: Final = msgspec.json.Decoder(_Typing).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def rule(session: Session, command_id: int, request: RpcRequest) -> None:
+    """An rpc of `chat_rules.RULINGS`.
+
+    Raises:
+        CommandError: It is refused before anything was submitted.
+    """
+    ruling = RULINGS[request.method]
+    given = parse(ruling, bytes(request.data), session.options.limits)
+
+    def opened(room: Room) -> None:
+        require_chat(room)
+        _check_rights(session, room, request.method, ruling, given)
+        data = canonical(ruling, given, session.user)
+        ruled = Ruled(session, command_id, session.command_deadline)
+        submit = Submit(room.id, Kind.META, session.sender, given.id, data, session.user_json, ruled)
+        session.await_outcome(room, ruled, submit)
+
+    parts, kind = session.options.kinds.find(given.channel)
+    subscription = session.subscriptions.get(given.channel)
+    check_entrance(given.channel, parts, session.identity, subscription.origin if subscription is not None else None)
+    session.open_room(command_id, RoomId(session.site, given.channel), kind, opened)
+
+
+def parse(ruling: Ruling, data: bytes, limits: Limits) -> Given:
+    """The parameters that a client gave, checked.
+
+    Raises:
+        CommandError: 107; names the field, what is wrong with it, and the mend.
+    """
+    fields = ("channel", "id", *(("user",) if ruling.of_user else ()), *((ruling.takes,) if ruling.takes else ()))
+    try:
+        given = _decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        refuse(data, error, fields, _SAMPLE)
+    for name in ("user", "seconds", "role"):
+        if name not in fields and getattr(given, name):
+            raise bad(f"{name} is no field of it; give {', '.join(fields)}")
+    if not given.id:
+        raise bad("id is empty; give a UUID, and the same one in a retry")
+    bound("id", given.id, limits.message_id_bytes)
+    if ruling.of_user and not given.user:
+        raise bad("user is missing; give the id of the user whom it is about")
+    bound("user", given.user, MENTION_BYTES)
+    if not 0 <= given.seconds <= MOST_SECONDS:
+        raise bad(f"seconds is {given.seconds}; give 1 to {MOST_SECONDS}, or 0: {_zero(ruling)}")
+    if ruling.takes == "role" and given.role not in ROLES[1:]:
+        raise bad(f"role is {given.role!r}; give one of {', '.join(ROLES[1:])}")
+    return given
+
+
+def _zero(ruling: Ruling) -> str:
+    return "until it is undone" if ruling.of_user else "no slow mode"
+
+
+def _check_rights(session: Session, room: Room, method: str, ruling: Ruling, given: Given) -> None:
+    role = role_of(session.identity, room)
+    if role not in ruling.right:
+        raise denied(f"{method} is for {' and '.join(sorted(f'{right}s' for right in ruling.right))}")
+    rules = room.rules
+    if rules is None:
+        return
+    if role != "owner" and rules.roles.get(given.user) == "owner":
+        raise denied(f"{given.user!r} is an owner of {room.id.channel!r}, which only owners may {method}")
+    if ruling.sets and ruling.of_user and len(rules) >= MOST_RULES:
+        limit = f"{room.id.channel!r} has {len(rules)} mutes, bans and roles; undo some"
+        raise CommandError(ErrorCode.LIMIT_EXCEEDED, limit)
+
+
+def typing(session: Session, command_id: int, request: RpcRequest) -> None:
+    """Rpc `typing`: tell the members that the user is typing, or not any more; nothing of it is kept.
+
+    Raises:
+        CommandError: The client is not in the room, or may not write there.
+    """
+    try:
+        given = _decode_typing(request.data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        refuse(bytes(request.data), error, _Typing.__struct_fields__, _TYPING_SAMPLE)
+    subscription = session.subscriptions.get(given.channel)
+    if subscription is None or not subscription.may_publish:
+        raise denied(f"typing is for subscribers of {given.channel!r} who may publish there")
+    room = subscription.room
+    require_chat(room)
+    check_speaking(session, room)
+    if room.members <= room.kind.typing_members:
+        body = b'{"type":"typing","userId":%b,"typing":%b}' % (session.user_json, _encode(given.typing))
+        session.gateway.whisper(room, body)
+    session.transport.send(session.transport.codec.rpc(command_id, b"{}"))
