@@ -13,6 +13,8 @@ ClientFault
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 
 class ClientFault(Exception):
     """Base of what the client raises."""
@@ -30,6 +32,7 @@ class Refused(ClientFault):
         super().__init__(code, reason)
         self.code, self.reason = code, reason
 
+    @override
     def __str__(self) -> str:
         return f"refused with {self.code}: {self.reason}"
 
@@ -49,6 +52,7 @@ class OutcomeUnknown(ClientFault):
         super().__init__(message_id, why)
         self.id, self._why = message_id, why
 
+    @override
     def __str__(self) -> str:
         return f"outcome unknown: {self._why}" + (f"; send it again with id={self.id!r}" if self.id else "")
 
@@ -78,6 +82,7 @@ class ConnectionEnded(ClientFault):
         super().__init__(code, reason)
         self.code, self.reason = code, reason
 
+    @override
     def __str__(self) -> str:
         return f"the connection has ended with {self.code}: {self.reason}" if self.code else self.reason
 
@@ -95,5 +100,6 @@ class SubscriptionEnded(ClientFault):
         super().__init__(channel, code, reason)
         self.channel, self.code, self.reason = channel, code, reason
 
+    @override
     def __str__(self) -> str:
         return f"the subscription to {self.channel!r} has ended with {self.code}: {self.reason}"
