@@ -105,6 +105,15 @@ class Rates:
     room_publishes: float = setting(
         1000.0, "Publications in a room per second, by all its members on this node.", Bounds(0), dev=0.0
     )
+    site_publishes: float = setting(
+        0.0, "Publications of a site per second, over all its rooms on this node. For nodes of many sites.", Bounds(0)
+    )
+    connection_joins: float = setting(
+        100.0,
+        "Subscriptions of a connection per second; with the burst, 500 at once after a connect.",
+        Bounds(0),
+        dev=0.0,
+    )
     connection_reads: float = setting(
         20.0, "Requests of a connection for history or presence per second: scrolling back fast.", Bounds(0), dev=0.0
     )

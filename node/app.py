@@ -102,7 +102,8 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     wire = Wire(JsonCodec(limits.commands_per_frame), WEB_SOCKET_TEXT)
     rates = config.rates
     slow = any(kind.slow_mode_seconds for kind in config.kinds.values())
-    throttle = Throttle(rates) if rates.user_publishes or rates.room_publishes or slow else None
+    is_throttled = rates.user_publishes or rates.room_publishes or rates.site_publishes or slow
+    throttle = Throttle(rates) if is_throttled else None
     gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)

@@ -11,6 +11,7 @@ class Counters:
     Attributes:
         commands: Commands started, by name.
         errors: Error replies, by code.
+        limited: Commands refused with 111, by the limit's name.
         closes: Closes that a session asked for, by code.
         recoveries: Recoveries by outcome: `recovered`, `unrecoverable` (told so), `refused` (100: retry).
         recovered_entries: Entries given to clients in recoveries.
@@ -23,13 +24,14 @@ class Counters:
     """
 
     __slots__ = (
-        "closes", "commands", "connects", "errors", "guests", "pauses", "recovered_entries", "recoveries", "timeouts",
-        "tokens_refused", "unsubscribes",
+        "closes", "commands", "connects", "errors", "guests", "limited", "pauses", "recovered_entries", "recoveries",
+        "timeouts", "tokens_refused", "unsubscribes",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.commands: Counter[str] = Counter()
         self.errors: Counter[int] = Counter()
+        self.limited: Counter[str] = Counter()
         self.closes: Counter[int] = Counter()
         self.recoveries: Counter[str] = Counter()
         self.unsubscribes: Counter[int] = Counter()

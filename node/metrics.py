@@ -247,6 +247,7 @@ FAMILIES: Final = (
     ),
     _tally("commands", "command", "sessions.commands", "Commands from clients"),
     _tally("errors", "code", "sessions.errors", "Commands answered with an error"),
+    _tally("limited", "limit", "sessions.limited", "Commands refused with 111, by the limit that they were over"),
     _tally("recoveries", "outcome", "sessions.recoveries", "Subscriptions that asked to resume"),
     _counter("recovered_messages", "sessions.recovered_entries", "Publications given to clients that resumed"),
     _tally("unsubscribes", "code", "sessions.unsubscribes", "Subscriptions that the node ended"),

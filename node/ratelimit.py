@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from router.ids import RoomId
 
 K = TypeVar("K")
+SLOW_MODE: Final = "slow_mode"  # the limit's name, where others are named as in `Rates`
 _PUBLISHING: Final = frozenset({"publish", "rpc"})
 _READING: Final = frozenset({"history", "presence", "presence_stats"})
 MOST_KEPT: Final = 20_000  # buckets of users and rooms each; beyond it the longest unused go, which errs on mildness
@@ -48,10 +49,12 @@ class ConnectionRates:
         commands: Commands of whatever sort; None: no limit, as for the others.
         publishes: Publications.
         reads: Requests for history and presence.
+        joins: Subscriptions.
         refused: Commands refused in a row.
+        limit: The name of the limit that refused last.
     """
 
-    __slots__ = ("commands", "publishes", "reads", "refused")
+    __slots__ = ("commands", "joins", "limit", "publishes", "reads", "refused")
 
     def __init__(self, rates: Rates, now: float) -> None:
         def bucket(rate: float) -> Bucket | None:
@@ -60,15 +63,30 @@ class ConnectionRates:
         self.commands = bucket(rates.connection_commands)
         self.publishes = bucket(rates.connection_publishes)
         self.reads = bucket(rates.connection_reads)
+        self.joins = bucket(rates.connection_joins)
         self.refused = 0
+        self.limit = ""
 
     def take(self, name: str, now: float) -> float:
         """Whether a command may start now: 0.0, or the seconds to wait."""
-        wait = self.commands.take(now) if self.commands is not None else 0.0
-        bucket = self.publishes if name in _PUBLISHING else self.reads if name in _READING else None
-        if bucket is not None and not wait:
-            wait = bucket.take(now)
-        self.refused = self.refused + 1 if wait else 0
+        if self.commands is not None and (wait := self.commands.take(now)):
+            return self._refuse("connection_commands", wait)
+        bucket, limit = self._of(name)
+        if bucket is not None and (wait := bucket.take(now)):
+            return self._refuse(limit, wait)
+        self.refused = 0
+        return 0.0
+
+    def _of(self, name: str) -> tuple[Bucket | None, str]:
+        if name in _PUBLISHING:
+            return self.publishes, "connection_publishes"
+        if name in _READING:
+            return self.reads, "connection_reads"
+        return (self.joins, "connection_joins") if name == "subscribe" else (None, "")
+
+    def _refuse(self, limit: str, wait: float) -> float:
+        self.refused += 1
+        self.limit = limit
         return wait
 
 
@@ -77,12 +95,21 @@ class Throttle:
 
     Args:
         rates: Of the configuration.
+
+    Attributes:
+        limit: The name of the limit that refused last.
     """
 
-    __slots__ = ("_burst_seconds", "_room_rate", "_rooms", "_slow", "_user_rate", "_users")
+    __slots__ = (
+        "_burst_seconds", "_room_rate", "_rooms", "_site_rate", "_sites", "_slow", "_user_rate", "_users", "limit",
+    )  # fmt: skip
 
     def __init__(self, rates: Rates) -> None:
-        self._user_rate, self._room_rate = rates.user_publishes, rates.room_publishes
+        self._user_rate, self._room_rate, self._site_rate = (
+            rates.user_publishes, rates.room_publishes, rates.site_publishes,
+        )  # fmt: skip
+        self.limit = ""
+        self._sites: OrderedDict[str, Bucket] = OrderedDict()
         self._burst_seconds = rates.burst_seconds
         self._users: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
         self._rooms: OrderedDict[RoomId, Bucket] = OrderedDict()
@@ -93,14 +120,26 @@ class Throttle:
         if slow_seconds:
             wait = _bucket(self._slow, (room, user, slow_seconds), 1 / slow_seconds, 1.0, now).take(now)
             if wait:
+                self.limit = SLOW_MODE
                 return wait
         if self._user_rate:
             burst = self._user_rate * self._burst_seconds
             wait = _bucket(self._users, (room.site, user), self._user_rate, burst, now).take(now)
             if wait:
+                self.limit = "user_publishes"
                 return wait
         if self._room_rate:
-            return _bucket(self._rooms, room, self._room_rate, self._room_rate * self._burst_seconds, now).take(now)
+            burst = self._room_rate * self._burst_seconds
+            wait = _bucket(self._rooms, room, self._room_rate, burst, now).take(now)
+            if wait:
+                self.limit = "room_publishes"
+                return wait
+        if self._site_rate:
+            burst = self._site_rate * self._burst_seconds
+            wait = _bucket(self._sites, room.site, self._site_rate, burst, now).take(now)
+            if wait:
+                self.limit = "site_publishes"
+                return wait
         return 0.0
 
 

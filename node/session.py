@@ -89,7 +89,9 @@ class SessionOptions:
         self.chat = ChatFormat(config.limits)
         self.undo_ms = config.log.undo_days * DAY_MS
         rates = config.rates
-        self.rated = bool(rates.connection_commands or rates.connection_publishes or rates.connection_reads)
+        self.rated = any(
+            (rates.connection_commands, rates.connection_publishes, rates.connection_reads, rates.connection_joins)
+        )
 
 
 class _Waiting:
@@ -344,8 +346,13 @@ class Session:
             return True
         if rates.refused >= MOST_REFUSED:
             raise Disconnect(DisconnectCode.TOO_MANY_REQUESTS)
-        self._fail(command_id, name, too_many(wait))
+        self._fail(command_id, name, self._too_many(wait, rates.limit))
         return False
+
+    def _too_many(self, wait: float, limit: str) -> CommandError:
+        """Error 111, with the seconds to wait and the limit that says so."""
+        self.gateway.counters.limited[limit] += 1
+        return CommandError(ErrorCode.TOO_MANY_REQUESTS, f"wait {wait:.1f} s ({limit})")
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -403,7 +410,7 @@ class Session:
                 slow = 0
             wait = throttle.publish(room.id, self.identity.user, slow, self._now)
             if wait:
-                raise too_many(wait)
+                raise self._too_many(wait, throttle.limit)
         self._submitted[submitted] = None
         if len(self._submitted) >= MOST_SUBMITTED:
             self._pause()
@@ -653,11 +660,6 @@ _HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {
 }
 _CLOSE_TEXTS: Final = {int(code): code.text for code in DisconnectCode}
 _OUT_OF_TURN: Final = ("{} comes once, first", "{} before connect")
-
-
-def too_many(wait: float) -> CommandError:
-    """Error 111, with the seconds to wait."""
-    return CommandError(ErrorCode.TOO_MANY_REQUESTS, f"wait {wait:.1f} s")
 
 
 def _overlaps(name: str, command: Command) -> bool:

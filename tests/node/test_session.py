@@ -19,7 +19,7 @@ from tests.harness.client import WALL, Client, World, message
 
 def rates(**given: float) -> Rates:
     """No rates but those that are given."""
-    none = {"connection_commands": 0.0, "connection_publishes": 0.0, "connection_reads": 0.0}
+    none = {"connection_commands": 0.0, "connection_publishes": 0.0, "connection_reads": 0.0, "connection_joins": 0.0}
     return Rates(**{**none, **given}, burst_seconds=1.0)
 
 
@@ -507,7 +507,7 @@ def test_too_many_commands_in_a_second_are_refused_with_the_time_to_wait() -> No
     client = node.connected()
     assert client.ask("ping") == {}
     error = client.ask("ping")["error"]
-    assert error == {"code": 111, "message": "too many requests: wait 0.5 s", "temporary": True}
+    assert error == {"code": 111, "message": "too many requests: wait 0.5 s (connection_commands)", "temporary": True}
     node.run(0.5)
     assert client.ask("ping") == {}
 
@@ -527,6 +527,17 @@ def test_publishing_and_reading_have_rates_of_their_own(given: dict[str, float],
     assert client.code(name, body) is None
     assert client.code(name, body) == 111
     assert client.ask("ping") == {}
+
+
+def test_joining_has_a_rate_of_its_own() -> None:
+    node = world(rates=rates(connection_joins=1.0))
+    client = node.connected()
+    assert client.code("subscribe", {"channel": "r0"}) is None
+    error = client.ask("subscribe", {"channel": "r1"})["error"]
+    assert error == {"code": 111, "message": "too many requests: wait 1.0 s (connection_joins)", "temporary": True}
+    assert node.gateway.counters.limited == {"connection_joins": 1}
+    node.run(1.0)
+    assert client.code("subscribe", {"channel": "r1"}) is None
 
 
 def test_a_client_that_does_not_listen_is_closed() -> None:

@@ -304,7 +304,7 @@ def test_rates_hold_across_connections_and_slow_mode_by_user() -> None:
     first, second, other = member(node), member(node), member(node, "u2")
     assert first.code("publish", {"channel": "r", "data": message(1)}) is None
     error = second.ask("publish", {"channel": "r", "data": message(2)})["error"]
-    assert (error["code"], error["message"]) == (111, "too many requests: wait 10.0 s")
+    assert (error["code"], error["message"]) == (111, "too many requests: wait 10.0 s (slow_mode)")
     assert other.code("publish", {"channel": "r", "data": message(3)}) is None
     node.run(10.0)
     assert second.code("publish", {"channel": "r", "data": message(2)}) is None
