@@ -37,6 +37,7 @@ from node.framing import WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.http_server import HttpServer
 from node.hub import Hub, HubOptions
+from node.jwks import KeySets
 from node.listening import open_listeners
 from node.logs import events
 from node.metrics import Build, Metrics, scraper
@@ -109,8 +110,10 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
     gateway.attach(router)
     api_keys = configured(read_api_keys(config.api.keys))
     sites, revoked = await trio.to_thread.run_sync(site_watch.read, config.node.data_dir, config.auth, api_keys)
-    pages = Pages(sites, dev=config.node.dev)
-    authenticator = Authenticator(sites, store.meta.guest_key, pages=pages, revocations=revoked)
+    key_sets = KeySets(lambda: [site.jwks for site in authenticator.sites if site.jwks])
+    authenticator = Authenticator(
+        sites, store.meta.guest_key, pages=Pages(sites, dev=config.node.dev), revocations=revoked, key_sets=key_sets
+    )
     options = SessionOptions(config)
 
     def open_session(connection: Connection, came: Arrival) -> Session:
@@ -147,7 +150,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
             upgrade_seconds=limits.upgrade_seconds, flush_window=hub_config.flush_window_ms / 1000,
             events_per_turn=hub_config.events_per_turn, turn_warn_seconds=hub_config.loop_lag_warn_ms / 1000,
         ),
-        metrics=metrics, admission=Admission(most, limits.connections_per_ip), pages=pages,
+        metrics=metrics, admission=Admission(most, limits.connections_per_ip), pages=authenticator.pages,
         wire=wire, open_session=open_session, work=desk, wake=wake, certificates=certificates,
         serve_http=public_http.serve_socket,
         fallbacks=Fallbacks(
@@ -169,6 +172,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a n
         nursery.start_soon(vitals.run)
         nursery.start_soon(_keep_house, config, store, condition)
         nursery.start_soon(watch.run)
+        nursery.start_soon(key_sets.run)
         condition.state = State.READY
         gc.collect()
         gc.freeze()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 from secrets import token_hex
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import jwt
 import msgspec
@@ -25,9 +25,17 @@ from node.revocations import Revocations
 from node.sites import MOST_ATTEMPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from node.sites import Site, Sites
+    from node.sites import Site, Sites, VerificationKey
+
+
+class KeySets(Protocol):
+    """Public keys that sites publish: `node.jwks.KeySets`."""
+
+    def find(self, url: str, key_id: str, algorithm: str) -> Sequence[VerificationKey] | None:
+        """Keys of a set that may have signed a token; None: come again, the set is being fetched."""
+
 
 GUEST: Final = "guest:"  # begins every guest's user id, and no other
 LONGEST_TTL: Final = 365 * 86_400  # seconds; SDKs set timers by it, and those overflow
@@ -48,6 +56,10 @@ class _ForAnother(InvalidToken):
 
 class RevokedToken(InvalidToken):
     """It was good, and is not any more."""
+
+
+class KeysAwaited(AuthError):
+    """The keys that may verify the token are being fetched."""
 
 
 class ForeignPage(AuthError):
@@ -148,6 +160,7 @@ class Authenticator:
         clock: Seconds since 1970.
         pages: Which web pages may connect to which site; None: as the sites say.
         revocations: Tokens that are refused.
+        key_sets: Public keys that sites publish; None: such sites' tokens are refused.
 
     Attributes:
         sites: As above, or what `replace` put there.
@@ -155,11 +168,12 @@ class Authenticator:
         revocations: Likewise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, given once
         self, sites: Sites, guest_key: bytes, clock: Callable[[], float] = time.time, pages: Pages | None = None,
-        revocations: Revocations | None = None,
+        revocations: Revocations | None = None, key_sets: KeySets | None = None,
     ) -> None:  # fmt: skip
         self.sites, self._guest_key, self._clock = sites, guest_key, clock
+        self._key_sets = key_sets
         self.pages = pages if pages is not None else Pages(sites)
         self.revocations = revocations if revocations is not None else Revocations()
 
@@ -283,6 +297,10 @@ class Authenticator:
         sites = self.sites
         issuer = _issuer(parts) if sites.crowded and not key_id and not name else None
         candidates = sites.keys(key_id, issuer, name)
+        awaited = False
+        if algorithm in jws.PUBLIC and self._key_sets is not None:
+            published, awaited = self._published(self._key_sets, parts, name)
+            candidates = [*candidates, *published]
         attempts, refusal = 0, None
         for site, key in candidates:
             if key.algorithm != algorithm or (key.until != inf and key.until <= self._clock()):
@@ -300,9 +318,23 @@ class Authenticator:
             if self.revocations:
                 self._check_revoked(site, claims)
             return site, claims
+        if awaited:
+            raise KeysAwaited("the keys of its site are being fetched; try again")
         if refusal is not None:
             raise refusal
         raise InvalidToken(self._no_key(parts.header, [key.algorithm for _, key in candidates], name, attempts))
+
+    def _published(
+        self, key_sets: KeySets, parts: jws.Parts, name: str
+    ) -> tuple[list[tuple[Site, VerificationKey]], bool]:
+        """Keys that sites publish and that may have signed a token, and whether more are being fetched."""
+        algorithm, key_id = parts.header
+        found, awaited = [], False
+        for site in self.sites.with_key_sets(_issuer(parts), name)[:MOST_ATTEMPTS]:
+            keys = key_sets.find(site.jwks, key_id, algorithm)
+            awaited = awaited or keys is None
+            found += [(site, key) for key in keys or ()]
+        return found, awaited
 
     def _check_revoked(self, site: Site, claims: _Claims) -> None:
         why = self.revocations.refusal(site.name, claims.sub, claims.jti, claims.iat, self._clock())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from node.auth import NO_GRANT, AuthError, ExpiredToken, ForeignPage, RevokedToken
+from node.auth import NO_GRANT, AuthError, ExpiredToken, ForeignPage, KeysAwaited, RevokedToken
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
 from node.joining import Joining
 from node.origins import NOWHERE, Arrival
@@ -65,6 +65,9 @@ def _identify(session: Session, token: str, proof: str, came: Arrival) -> Identi
     except ExpiredToken as error:
         refused["expired"] += 1
         raise CommandError(ErrorCode.TOKEN_EXPIRED, str(error)) from error
+    except KeysAwaited as error:
+        refused["awaited"] += 1
+        raise CommandError(ErrorCode.INTERNAL, str(error)) from error
     except ForeignPage as error:
         refused["page"] += 1
         raise Disconnect(DisconnectCode.PERMISSION_DENIED, str(error)) from error

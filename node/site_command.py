@@ -37,6 +37,9 @@ def add(  # noqa: PLR0913 (one parameter per flag)
     *,
     algorithm: Algorithm = jws.HS256,
     public_key: PublicKeyFile = None,
+    jwks: Annotated[
+        str, typer.Option(help="URL of the site's public keys, instead of a key: https, or http on this machine.")
+    ] = "",
     audience: Annotated[str, typer.Option(help="Tokens must name it as aud.")] = "",
     issuer: Annotated[str, typer.Option(help="Tokens must name it as iss.")] = "",
     require: Annotated[
@@ -47,16 +50,19 @@ def add(  # noqa: PLR0913 (one parameter per flag)
 ) -> None:
     """Add a site with a key for its tokens. A secret is shown this once: give it to the site's back end."""
     settings, folder = _place(config, data_dir)
-    key = _new_key(name, algorithm, public_key)
+    key = None if jwks else _new_key(name, algorithm, public_key)
     entry = SiteEntry(
-        name, [key], audience=audience, issuer=issuer, required=require or [], guests=guests,
+        name, [key] if key is not None else [], jwks, audience, issuer, required=require or [], guests=guests,
         origins=msgspec.UNSET if origin is None else origin,
     )  # fmt: skip
     with expected_faults(), site_file.change(folder, settings.auth) as content:
         if content.find(name) is not None:
             raise failure(f"There is a site {name!r} already. Give another name, or remove it first.")
         content.sites.append(entry)
-    _show_key(name, key)
+    if key is not None:
+        _show_key(name, key)
+    else:
+        remark(f"Site {name!r}, tokens signed with a key of {jwks}.")
 
 
 @app.command("list")
@@ -74,6 +80,7 @@ def list_(
         told: dict[str, Any] = {
             "site": site.name,
             "keys": [_described(key) for key in site.keys],
+            "jwks": site.jwks,
             "audience": site.audience,
             "issuer": site.issuer,
             "required": sorted(site.required),

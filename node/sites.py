@@ -133,7 +133,17 @@ class Sites:
         ValueError: Two have one name.
     """
 
-    __slots__ = ("_api_keys", "_by_issuer", "_by_key_id", "_by_name", "_every", "_unnamed", "crowded", "only")
+    __slots__ = (
+        "_api_keys",
+        "_by_issuer",
+        "_by_key_id",
+        "_by_name",
+        "_every",
+        "_published",
+        "_unnamed",
+        "crowded",
+        "only",
+    )
 
     def __init__(self, sites: Iterable[Site]) -> None:
         self._by_name: dict[str, Site] = {}
@@ -149,6 +159,7 @@ class Sites:
             self._api_keys |= {key.digest: (site, key) for key in site.api_keys}
             for key in site.keys:
                 self._add_key(site, key)
+        self._published = [site for site in self._by_name.values() if site.jwks]
         self.only = next(iter(self._by_name.values())) if len(self._by_name) == 1 else None
         """The site, if there is exactly one: guests that name no site belong there."""
         self.crowded = len(self._every) > MOST_ATTEMPTS
@@ -162,6 +173,12 @@ class Sites:
             self._by_key_id.setdefault(key.id, []).append(pair)
         else:
             self._unnamed.append(pair)
+
+    def with_key_sets(self, issuer: str, name: str = "") -> Sequence[Site]:
+        """Sites that publish their keys and accept tokens of this issuer; only the named one, if a name is given."""
+        named = self._by_name.get(name)
+        sites = self._published if not name else (named,) if named is not None and named.jwks else ()
+        return [site for site in sites if site.issuer in {"", issuer}]
 
     def __iter__(self) -> Iterator[Site]:
         """Yield all of them."""

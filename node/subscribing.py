@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.auth import NO_GRANT, AuthError, ExpiredToken
+from node.auth import NO_GRANT, AuthError, ExpiredToken, KeysAwaited
 from node.codes import CommandError, ErrorCode
 from node.joining import Joining
 from node.permissions import Origin, check_entrance, denied, require
@@ -66,5 +66,7 @@ def _grant(session: Session, token: str, channel: str) -> Grant:
         return session.authenticator.subscription(token, session.identity, session.client, channel)
     except ExpiredToken as error:
         raise CommandError(ErrorCode.TOKEN_EXPIRED, str(error)) from error
+    except KeysAwaited as error:
+        raise CommandError(ErrorCode.INTERNAL, str(error)) from error
     except AuthError as error:
         raise denied(str(error)) from error
