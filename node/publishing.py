@@ -177,7 +177,8 @@ def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
 
 
 def _submit_message(session: Session, submitted: Submitted, room: Room, message: chat.ChatMessage) -> None:
-    check_speaking(session, room)
+    if room.rules is not None:
+        check_speaking(session, room)
     data = session.options.chat.canonical(message, room.offset)
     submit = Submit(room.id, MESSAGE, session.sender, message.id, data, session.user_json, submitted)
     if message.reply_to is UNSET:
