@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from edge_config.schema import Auth
 from edge_config.secret import Secret
 from node.auth import Authenticator, AuthError, ExpiredToken, Grant, Identity, InvalidToken, make_token
+from node.origins import Arrival
 from node.sites import Site, Sites, VerificationKey, assemble
 
 SECRET = "a secret of the tests, long enough for HS256"
@@ -204,3 +206,84 @@ def test_a_session_id_can_not_be_guessed_from_the_client_id() -> None:
 def test_arbitrary_texts_are_refused_and_nothing_else(shown: str, proof: str) -> None:
     with pytest.raises(AuthError):
         authenticator().connection(shown, proof)
+
+
+# -- many sites --------------------------------------------------------------------------------------------------
+
+CLAIMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "sub": st.text(max_size=5) | st.integers(),
+        "exp": st.integers(NOW - 9, NOW + 9) | st.text(max_size=2) | st.none(),
+        "iat": st.integers(NOW - 9, NOW + 9) | st.booleans(),
+        "aud": st.sampled_from(["a", "b", ["a"], ["a", "b"], [], 1]),
+        "iss": st.sampled_from(["ia", "ib", "", 1]),
+        "jti": st.text(max_size=3) | st.integers(),
+        "channel": st.text(max_size=3),
+        "subs": st.dictionaries(st.text(max_size=3), st.dictionaries(st.text(max_size=3), st.integers()), max_size=2),
+    },
+)
+LONG, LONGER = SECRET * 2, OTHER * 2  # as HS512 wants them
+STRICT = Sites(
+    [
+        Site("a", (hs256(LONG, "k"),), audience="a", required=frozenset({"exp", "sub"})),
+        Site("b", (hs256(LONGER, "k"), VerificationKey("k5", "HS512", LONGER.encode())), issuer="ib"),
+    ]
+)
+
+
+@given(CLAIMS, st.sampled_from([LONG, LONGER]), st.sampled_from(["HS256", "HS384", "HS512"]), st.sampled_from("kx"))
+def test_whatever_a_token_says_its_site_is_the_one_of_its_key_and_its_rules_hold(
+    claims: dict[str, Any], secret: str, algorithm: str, key_id: str
+) -> None:
+    shown = jwt.api_jws.PyJWS().encode(msgspec.json.encode(claims), secret.encode(), algorithm, {"kid": key_id})
+    gate = Authenticator(STRICT, GUEST_KEY, lambda: NOW)
+    try:
+        who = gate.connection(shown, "")
+    except AuthError:
+        return
+    assert key_id == "k"
+    assert algorithm == "HS256", "only the key's own algorithm counts"
+    assert who.site == ("a" if secret == LONG else "b")
+    if who.site == "a":
+        assert "a" in claims["aud"]
+        assert claims["exp"] > NOW - 5
+        assert claims["sub"] == who.user
+    else:
+        assert claims["iss"] == "ib"
+    assert "channel" not in claims
+
+
+def test_a_good_token_of_each_of_these_sites_is_accepted() -> None:
+    gate = Authenticator(STRICT, GUEST_KEY, lambda: NOW)
+    assert gate.connection(make_token(LONG, {"sub": "u", "exp": NOW, "aud": ["b", "a"]}, key_id="k"), "").site == "a"
+    assert gate.connection(make_token(LONGER, {"iss": "ib"}, "HS512", "k5"), "").site == "b"
+
+
+@pytest.mark.parametrize("missing", ["exp", "sub"])
+def test_a_token_without_a_claim_that_its_site_requires_is_refused(missing: str) -> None:
+    claims = {"sub": "u", "exp": NOW, "aud": "a"}
+    del claims[missing]
+    with pytest.raises(InvalidToken, match=f"it has no {missing}, which this site requires"):
+        Authenticator(STRICT, GUEST_KEY, lambda: NOW).connection(make_token(LONG, claims, key_id="k"), "")
+
+
+def test_a_key_is_void_when_its_time_is_over() -> None:
+    sites = Sites([Site("a", (VerificationKey("", "HS256", SECRET.encode(), NOW),))])
+    assert Authenticator(sites, GUEST_KEY, lambda: NOW - 1).connection(token(), "").site == "a"
+    with pytest.raises(InvalidToken):
+        Authenticator(sites, GUEST_KEY, lambda: NOW).connection(token(), "")
+
+
+def test_of_very_many_sites_a_token_has_to_say_its_own() -> None:
+    sites = Sites(Site(f"s{n}", (hs256(f"{SECRET} {n}", f"k{n}"),), issuer=f"i{n % 100}") for n in range(200))
+    gate = Authenticator(sites, GUEST_KEY, lambda: NOW)
+    secret, claims = f"{SECRET} 150", {"sub": "u", "iss": "i50"}
+    assert gate.connection(make_token(secret, claims, key_id="k150"), "").site == "s150"
+    assert gate.connection(make_token(secret, claims), "").site == "s150"
+    assert gate.connection(make_token(secret, claims), "", Arrival("s150")).site == "s150"
+    anonymous = Authenticator(
+        Sites(Site(f"s{n}", (hs256(f"{SECRET} {n}"),)) for n in range(99)), GUEST_KEY, lambda: NOW
+    )
+    with pytest.raises(InvalidToken, match=r"give kid or iss in the token, or \?site=NAME"):
+        anonymous.connection(make_token(f"{SECRET} 90", {"sub": "u"}), "")
