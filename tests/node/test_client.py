@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from functools import partial
@@ -88,6 +89,46 @@ async def test_messages_are_edited_removed_and_reacted_to(node: NodeProcess) -> 
     assert (edited["type"], edited["target"], edited["content"]) == ("edit", target, "Hello")
     assert (liked["type"], liked["emoji"]) == ("reaction", "👍")
     assert (removed["type"], removed["target"]) == ("removed", target)
+
+
+async def test_typing_is_seen_by_others_and_has_no_place_in_the_room(node: NodeProcess) -> None:
+    with trio.fail_after(SECONDS):
+        async with (
+            open_client(node.url, token=token("ada")) as ada,
+            open_client(node.url, token=token("bob")) as bob,
+            ada.subscribe("typing"),
+            bob.subscribe("typing") as room,
+        ):
+            await ada.typing("typing")
+            event = await anext(room)
+            assert (await bob.history("typing")).publications == []
+    assert event == Publication("typing", 0, {"type": "typing", "userId": "ada", "typing": True})
+
+
+async def test_receipts_are_asked_for_as_the_protocol_says() -> None:
+    core = ClientCore(1, lambda: 0.0)
+    client = Client(ClientLink("ws://127.0.0.1:1", None, None, core))
+    core.opened("", trio.current_time())
+    core.receive(b'{"id":1,"connect":{"client":"c","ping":25,"pong":true}}', trio.current_time())
+    core.take_output()
+    asked: list[Any] = []
+
+    async def answer(data: str) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        asked.append(json.loads(core.take_output()[0]))
+        reply = {"id": asked[-1]["id"], "rpc": {"data": json.loads(data)}}
+        core.receive(json.dumps(reply), trio.current_time())
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer, "{}")
+            await client.read("a", 7)
+            nursery.start_soon(answer, '{"unread": 3, "mentions": 1, "read": 7}')
+            assert await client.unread("a") == (3, 1, 7)
+    assert [command["rpc"] for command in asked] == [
+        {"method": "read", "data": {"channel": "a", "sequence": 7}},
+        {"method": "unread", "data": {"channel": "a"}},
+    ]
 
 
 async def test_concurrent_messages_keep_the_order_of_the_calls(node: NodeProcess) -> None:
