@@ -94,7 +94,7 @@ async def run(config: Config, *, task_status: trio.TaskStatus[Endpoints]) -> Non
         os.close(wake)
 
 
-async def _serve(  # noqa: PLR0913, PLR0917 - the composition: every part of a node is named here once
+async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every part of a node is named here once
     config: Config, store: Log, wake: int, metrics: Metrics, most: int, task_status: trio.TaskStatus[Endpoints]
 ) -> None:
     node = _node_name(config)
