@@ -33,7 +33,7 @@ from node.auth import Authenticator
 from node.endpoints import Endpoints
 from node.fallbacks import Fallbacks
 from node.faults import NodeFault
-from node.framing import WEB_SOCKET_TEXT, Wire
+from node.framing import WEB_SOCKET_BINARY, WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.http_server import HttpServer
 from node.hub import Hub, HubOptions
@@ -42,12 +42,14 @@ from node.listening import open_listeners
 from node.logs import events
 from node.metrics import Build, Metrics, scraper
 from node.origins import Pages
+from node.protobuf import ProtobufCodec
 from node.protocol import JsonCodec
 from node.ratelimit import Throttle
 from node.session import Session, SessionOptions
 from node.site_watch import SiteWatch
 from node.status import LogState, State
 from node.tls import Certificates
+from node.upgrade import PROTOBUF
 from node.version import VERSION
 from node.vitals import Condition, Vitals, watched_gc
 from router.cluster import ClusterOptions
@@ -152,6 +154,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), pages=authenticator.pages,
         wire=wire, open_session=open_session, work=desk, wake=wake, certificates=certificates,
+        subprotocols={PROTOBUF: Wire(ProtobufCodec(limits.commands_per_frame), WEB_SOCKET_BINARY)},
         serve_http=public_http.serve_socket,
         fallbacks=Fallbacks(
             wire.codec, partial(_secret_of, authenticator), http_stream=listen.http_stream, sse=listen.sse

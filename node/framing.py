@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from typing_extensions import override
 
-from node.websocket import close_frame, text_frame
+from node.websocket import binary_frame, close_frame, text_frame
 
 if TYPE_CHECKING:
     from node.protocol import Codec
@@ -74,6 +74,12 @@ class WebSocketText:
         return start
 
 
+class WebSocketBinary(WebSocketText):
+    """Binary frames, which differ from text frames in a bit of their first byte."""
+
+    frame = staticmethod(binary_frame)
+
+
 class _Delimited:
     """Payloads between two marks that no payload can contain.
 
@@ -108,6 +114,7 @@ class _Delimited:
 
 
 WEB_SOCKET_TEXT = WebSocketText()
+WEB_SOCKET_BINARY = WebSocketBinary()
 LINES = _Delimited("http_stream", b"", b"\n")
 """Newline-delimited JSON: the body of an HTTP response that does not end."""
 

@@ -36,11 +36,11 @@ from node.connection import (
 from node.logs import events
 from node.origins import arrival, foreign_page
 from node.pace import Pace
-from node.upgrade import HeadReader, Refusal, Request, accept, is_upgrade
+from node.upgrade import HeadReader, Refusal, Request, accept, is_upgrade, wanted_format
 from node.wheel import TimerWheel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from node.admission import Admission, Refused
     from node.fallbacks import Fallbacks
@@ -107,6 +107,7 @@ class Hub:
         admission: Who may connect.
         pages: Web pages that may connect, to any site or to the one that they ask for.
         wire: Of WebSocket clients without a sub-protocol.
+        subprotocols: Of those that ask for one, by its name.
         open_session: Makes the session of a client whose upgrade was accepted.
         work: What is driven at each turn.
         wake: An eventfd; whoever writes to it makes the hub call `work.drain`.
@@ -123,6 +124,7 @@ class Hub:
         self, listeners: Sequence[socket.socket], options: HubOptions, *, metrics: Metrics, admission: Admission,
         pages: Pages, wire: Wire, open_session: Callable[[Connection, Arrival], Session], work: Work,
         wake: int, certificates: Certificates | None = None, fallbacks: Fallbacks | None = None,
+        subprotocols: Mapping[str, Wire] | None = None,
         serve_http: Callable[[socket.socket, bytes, str], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         self.options, self.metrics, self.admission, self.output_bytes = (
@@ -131,6 +133,7 @@ class Hub:
         self.dirty: list[Connection] = []
         self.wake = wake
         self._listeners = {sock.fileno(): sock for sock in listeners}
+        self._subprotocols: Mapping[str, Wire] = subprotocols or {}
         self._pages, self._wire, self._open_session, self._work = pages, wire, open_session, work
         self._certificates, self._fallbacks, self._serve_http = certificates, fallbacks, serve_http
         self._connections: dict[int, Connection] = {}
@@ -483,11 +486,12 @@ class Hub:
         if not self.admits(request):
             self.answer(connection, foreign_page(request), "origin")
             return
-        answer = accept(request, ())
+        answer = accept(request, self._subprotocols)
         if isinstance(answer, Refusal):
             self.answer(connection, answer, "upgrade")
             return
         connection.parser = websocket.Parser(self.options.message_bytes)
+        connection.speak(self._subprotocols.get(wanted_format(request, self._subprotocols), self._wire))
         connection.state = OPEN
         connection.put(answer)
         self.open(connection, request)

@@ -167,7 +167,8 @@ def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
     body = bytes(data)
     limit = session.options.limits.body_bytes
     if not 0 < len(body) <= limit:
-        raise CommandError(ErrorCode.BAD_REQUEST, f"data is {len(body)} bytes long; give 1 to {limit}")
+        what = f"is {len(body)} bytes long" if body else "is missing, or is not JSON"
+        raise CommandError(ErrorCode.BAD_REQUEST, f"data {what}; give 1 to {limit} bytes of JSON")
     subscription = session.subscriptions.get(room.id.channel)
     info = subscription.info if subscription is not None else session.info
     session.await_outcome(

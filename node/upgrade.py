@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_FIELDS: Final = 100
 """Most header fields of a request. Browsers send about 15 and proxies add some; each one costs a call in Python."""
 
+PROTOBUF: Final = "centrifuge-protobuf"
+"""The subprotocol of clients that speak node/protobuf.py."""
+
 _HEAD_END: Final = b"\r\n\r\n"
 _LINE_END: Final = b"\r\n"
 
@@ -260,6 +263,16 @@ def choose_subprotocol(request: Request, subprotocols: Container[str]) -> str | 
         return _choose(_offered(request), subprotocols)
     except _Refused:
         return None
+
+
+def wanted_format(request: Request, subprotocols: Container[str]) -> str:
+    """The subprotocol in whose format an upgraded client is spoken to; empty: it asks for none.
+
+    Clients that cannot offer a subprotocol ask by a parameter of the query, and it is not in the answer.
+    """
+    if "protobuf" in (request.query.get("format"), request.query.get("cf_protocol")):
+        return PROTOBUF
+    return choose_subprotocol(request, subprotocols) or ""
 
 
 class OriginRules:

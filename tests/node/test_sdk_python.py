@@ -1,11 +1,12 @@
-"""The Python SDK, unmodified, against a real node."""
+"""The Python SDK, unmodified, against a real node, with JSON and with Protobuf."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import pytest
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 PATIENCE_SECONDS = 20  # for a whole scene; never reached
+
+
+class Format:
+    """What the scene under way speaks."""
+
+    protobuf: ClassVar = False
+
+
+@pytest.fixture(autouse=True, params=["json", "protobuf"])
+def _format(request: pytest.FixtureRequest) -> None:
+    Format.protobuf = request.param == "protobuf"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +110,7 @@ class Member(SubscriptionEventHandler):  # type: ignore[misc]
     async def next_content(self) -> tuple[int, str]:
         """Offset and content of the next publication."""
         pub = (await self.publications.get()).pub
-        return pub.offset, pub.data["content"]
+        return pub.offset, content(pub.data)["content"]
 
 
 def play(scene: Coroutine[Any, Any, None]) -> None:
@@ -120,6 +132,7 @@ async def connected(
     *,
     events: Connection | None = None,
     get_token: Callable[[], Awaitable[str]] | None = None,
+    protobuf: bool | None = None,
 ) -> AsyncIterator[Client]:
     """A connected client: a user, or a guest."""
     client = Client(
@@ -129,6 +142,7 @@ async def connected(
         get_token=get_token,
         max_reconnect_delay=0.2,
         proxy=None,
+        use_protobuf=Format.protobuf if protobuf is None else protobuf,
     )
     await client.connect()
     try:
@@ -151,16 +165,28 @@ def message(content: str) -> dict[str, str]:
     return {"id": str(uuid4()), "content": content}
 
 
+def payload(data: dict[str, Any], *, protobuf: bool | None = None) -> dict[str, Any] | bytes:
+    """Data as the SDK takes it; in Protobuf with the newlines of an encoder that likes to indent."""
+    return json.dumps(data, indent=1).encode() if (Format.protobuf if protobuf is None else protobuf) else data
+
+
+def content(data: dict[str, Any] | bytes) -> dict[str, Any]:
+    """Data as the SDK gives it."""
+    return json.loads(data) if isinstance(data, bytes) else data
+
+
 def test_a_user_publishes_and_the_others_get_it_completed_by_the_node(url: str, room: str) -> None:
     async def scene() -> None:
         async with connected(url, "ann") as ann, connected(url, "bob") as bob:
             spoken, _ = await join(ann, room)
             _, heard = await join(bob, room)
             sent = message("Hello")
-            await spoken.publish(sent)
+            await spoken.publish(payload(sent))
             pub = (await heard.publications.get()).pub
             assert pub.offset == 1
-            assert {**pub.data, **sent, "userId": "ann", "sequence": 1, "chatRoom": room, "type": "text"} == pub.data
+            heard_data = content(pub.data)
+            wanted = {**sent, "userId": "ann", "sequence": 1, "chatRoom": room, "type": "text"}
+            assert {**heard_data, **wanted} == heard_data
 
     play(scene())
 
@@ -170,11 +196,11 @@ def test_a_guest_publishes_and_reads_the_history(url: str, room: str) -> None:
         async with connected(url) as guest:
             subscription, _ = await join(guest, room)
             for number in range(1, 6):
-                await subscription.publish(message(f"m{number}"))
+                await subscription.publish(payload(message(f"m{number}")))
             position = await subscription.history()
             assert (position.publications, position.offset) == ([], 5)
             page = await subscription.history(limit=2, since=StreamPosition(1, position.epoch))
-            assert [(pub.offset, pub.data["content"]) for pub in page.publications] == [(2, "m2"), (3, "m3")]
+            assert [(pub.offset, content(pub.data)["content"]) for pub in page.publications] == [(2, "m2"), (3, "m3")]
             newest = await subscription.history(limit=2, reverse=True)
             assert [pub.offset for pub in newest.publications] == [5, 4]
 
@@ -186,9 +212,30 @@ def test_a_retry_with_the_same_id_is_stored_once(url: str, room: str) -> None:
         async with connected(url, "ann") as ann:
             subscription, _ = await join(ann, room)
             sent = message("once")
-            await subscription.publish(sent)
-            await subscription.publish(sent)
+            await subscription.publish(payload(sent))
+            await subscription.publish(payload(sent))
             assert (await subscription.history()).offset == 1
+
+    play(scene())
+
+
+def test_a_room_has_members_of_both_formats(url: str, room: str) -> None:
+    async def scene() -> None:
+        async with (
+            connected(url, "ann", protobuf=False) as ann, connected(url, "bob", protobuf=True) as bob,
+            connected(url, "cid") as cid,
+        ):  # fmt: skip
+            speaking = [await join(client, room, join_leave=True) for client in (ann, bob)]
+            _, heard = await join(cid, room, join_leave=True)
+            for number, (subscription, _) in enumerate(speaking):
+                while (await speaking[number][1].joins.get()).info.user != "cid":
+                    pass
+                await subscription.publish(payload(message(f"m{number}"), protobuf=bool(number)))
+            for member in (speaking[0][1], speaking[1][1], heard):
+                assert [await member.next_content() for _ in range(2)] == [(1, "m0"), (2, "m1")]
+            with pytest.raises(ReplyError) as refusal:
+                await speaking[1][0].publish(b"\xff\x00 no JSON")
+            assert refusal.value.code == 107
 
     play(scene())
 
@@ -226,7 +273,7 @@ def test_publishing_what_is_no_message_is_refused(url: str, room: str) -> None:
         async with connected(url, "ann") as ann:
             subscription, _ = await join(ann, room)
             with pytest.raises(ReplyError) as refusal:
-                await subscription.publish({**message("mine"), "sequence": 7})
+                await subscription.publish(payload({**message("mine"), "sequence": 7}))
             assert refusal.value.code == 107
 
     play(scene())
@@ -235,7 +282,7 @@ def test_publishing_what_is_no_message_is_refused(url: str, room: str) -> None:
 def test_a_bad_token_ends_the_connection_for_good(url: str) -> None:
     async def scene() -> None:
         events = Connection()
-        client = Client(url, events=events, token=token("ann") + "x", proxy=None)
+        client = Client(url, events=events, token=token("ann") + "x", proxy=None, use_protobuf=Format.protobuf)
         await client.connect()
         assert (await events.ended.get()).code == 3500
 
@@ -255,7 +302,7 @@ def test_an_expiring_token_is_refreshed_without_a_reconnect(url: str, room: str)
             subscription, _ = await join(ann, room)
             for _ in range(2):
                 await asked.get()
-            await subscription.publish(message("still here"))
+            await subscription.publish(payload(message("still here")))
             assert events.connected.qsize() == 1
             assert events.ended.empty()
 
@@ -268,12 +315,12 @@ def test_a_client_recovers_what_it_missed_when_the_node_was_killed(tmp_path: Pat
             spoken, _ = await join(ann, room)
             heard_by, heard = await join(bob, room)
             before = await heard.subscribed.get()
-            await spoken.publish(message("before"))
+            await spoken.publish(payload(message("before")))
             assert await heard.next_content() == (1, "before")
             await bob.disconnect()
-            await spoken.publish(message("missed"))
+            await spoken.publish(payload(message("missed")))
             await asyncio.to_thread(node.restart)
-            await spoken.publish(message("after"))
+            await spoken.publish(payload(message("after")))
             await bob.connect()
             await heard_by.ready()
             again = await heard.subscribed.get()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from node.upgrade import (
     MAX_FIELDS,
+    PROTOBUF,
     HeadReader,
     OriginRules,
     Refusal,
@@ -19,6 +20,7 @@ from node.upgrade import (
     choose_subprotocol,
     is_upgrade,
     origin_allowed,
+    wanted_format,
 )
 
 MAX_BYTES = 4096
@@ -580,6 +582,23 @@ def test_the_first_offered_subprotocol_that_is_spoken_is_chosen(
 def test_no_subprotocol_is_chosen_from_a_malformed_offer() -> None:
     request = read_request(head(*CHROME, "Sec-WebSocket-Protocol: a, b c"))
     assert choose_subprotocol(request, {"a"}) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "offered", "wanted"),
+    [
+        ("", "", ""),
+        ("", "x, centrifuge-protobuf", PROTOBUF),
+        ("?format=protobuf", "", PROTOBUF),
+        ("?a=1&cf_protocol=protobuf", "", PROTOBUF),
+        ("?format=json", "", ""),
+    ],
+)
+def test_a_format_is_wanted_by_subprotocol_or_query(query: str, offered: str, wanted: str) -> None:
+    first, *rest = CHROME
+    fields = [f"Sec-WebSocket-Protocol: {offered}"] if offered else []
+    request = read_request(head(first.replace(" HTTP", f"{query} HTTP"), *rest, *fields))
+    assert wanted_format(request, {PROTOBUF}) == wanted
 
 
 # Origins.

@@ -6,11 +6,15 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { Centrifuge } from "centrifuge";
+import { Centrifuge as BinaryCentrifuge } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
 const { url, room, tokens, transport } = JSON.parse(process.env.CHAT_SCENE);
 const SCENE_MILLISECONDS = 25_000; // never reached; less than the caller's patience, so that the reason is told
 const message = (content) => ({ id: randomUUID(), content });
+// The SDK takes and gives data as bytes in Protobuf. The indentation brings newlines, which JSON clients must not get.
+const pack = (data) => new TextEncoder().encode(JSON.stringify(data, null, 1));
+const unpack = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
 
 /** Events of one name, to be awaited one by one in the order in which they came. */
 function events(emitter, name) {
@@ -56,10 +60,11 @@ function endpoint(name) {
   return [[{ transport: name, endpoint }], { emulationEndpoint: path("/emulation"), eventsource: EventSource }];
 }
 
-/** A client that connects; without options, a guest. */
+/** A client that connects, over a transport or in Protobuf over WebSocket; without options, a guest. */
 function client({ over = transport, ...options } = {}) {
-  const [address, means] = over === "websocket" ? [url, { websocket: WebSocket }] : endpoint(over);
-  const made = new Centrifuge(address, { maxReconnectDelay: 200, ...means, ...options });
+  const socket = over === "websocket" || over === "protobuf";
+  const [address, means] = socket ? [url, { websocket: WebSocket }] : endpoint(over);
+  const made = new (over === "protobuf" ? BinaryCentrifuge : Centrifuge)(address, { maxReconnectDelay: 200, ...means, ...options });
   made.connect();
   return made;
 }
@@ -70,6 +75,10 @@ function member(of, channel, options = {}) {
   const heard = Object.fromEntries(
     ["subscribed", "unsubscribed", "publication", "join", "leave"].map((name) => [name, events(subscription, name)]),
   );
+  if (of instanceof BinaryCentrifuge) {
+    const publish = subscription.publish.bind(subscription);
+    subscription.publish = (data) => publish(pack(data));
+  }
   subscription.subscribe();
   return { subscription, heard };
 }
@@ -82,16 +91,17 @@ const scenes = {
     const sent = message("Hello");
     await ann.subscription.publish(sent);
     await ann.subscription.publish(sent);
-    const { offset, data } = await bob.heard.publication.next();
+    const { offset, data: given } = await bob.heard.publication.next();
+    const data = unpack(given);
     assert.equal(offset, 1);
     assert.deepEqual(data, { ...data, ...sent, userId: "ann", sequence: 1, chatRoom: room, type: "text" });
     assert.equal((await ann.subscription.history({ limit: 0 })).offset, 1);
   },
 
   async order() {
-    const readers = ["websocket", "http_stream", "sse", "http_stream", "sse"].map((over) => member(client({ over }), room));
+    const readers = ["websocket", "protobuf", "http_stream", "sse", "protobuf", "sse"].map((over) => member(client({ over }), room));
     await Promise.all(readers.map(({ subscription }) => subscription.ready()));
-    const writers = ["http_stream", "websocket", "sse"].map((over) => client({ over, token: tokens.ann }));
+    const writers = ["http_stream", "websocket", "protobuf", "sse"].map((over) => client({ over, token: tokens.ann }));
     const numbers = [...Array(10).keys()];
     const writing = writers.map(async (writer, of) => {
       const { subscription } = member(writer, room);
@@ -104,7 +114,7 @@ const scenes = {
       readers.map(async ({ heard: { publication } }) => {
         const got = [];
         while (got.length < total) got.push(await publication.next());
-        return got.map(({ offset, data }) => `${offset} ${data.content}`);
+        return got.map(({ offset, data }) => `${offset} ${unpack(data).content}`);
       }),
     );
     assert.deepEqual(heard[0].map((line) => Number(line.split(" ")[0])), [...Array(total).keys()].map((at) => at + 1));
@@ -117,7 +127,7 @@ const scenes = {
     for (let number = 1; number <= 5; number++) await subscription.publish(message(`m${number}`));
     const { epoch } = await subscription.history({ limit: 0 });
     const page = await subscription.history({ limit: 2, since: { epoch, offset: 1 } });
-    assert.deepEqual(page.publications.map(({ offset, data }) => [offset, data.content]), [[2, "m2"], [3, "m3"]]);
+    assert.deepEqual(page.publications.map(({ offset, data }) => [offset, unpack(data).content]), [[2, "m2"], [3, "m3"]]);
   },
 
   async presence() {
@@ -182,7 +192,7 @@ const scenes = {
     assert.equal(again.streamPosition.epoch, before.streamPosition.epoch);
     for (const expected of [[2, "missed"], [3, "after"]]) {
       const { offset, data } = await bob.heard.publication.next();
-      assert.deepEqual([offset, data.content], expected);
+      assert.deepEqual([offset, unpack(data).content], expected);
     }
   },
 };
