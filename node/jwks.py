@@ -66,7 +66,7 @@ class KeySets:
     def find(self, url: str, key_id: str, algorithm: str) -> Sequence[VerificationKey] | None:
         """Keys of a set that may have signed a token; None: come again, the set is being fetched."""
         known = self._sets.setdefault(url, _Set())
-        found = [key for key in known.keys if key.algorithm == algorithm and (not key_id or key.id in {"", key_id})]
+        found = matching(known.keys, key_id, algorithm)
         if found:
             return found
         if key_id not in known.unknown:
@@ -111,6 +111,11 @@ class KeySets:
                     known.unknown.pop(key.id, None)
             finally:
                 known.busy = False
+
+
+def matching(keys: Iterable[VerificationKey], key_id: str, algorithm: str) -> list[VerificationKey]:
+    """Those of a set's keys that may have signed a token."""
+    return [key for key in keys if key.algorithm == algorithm and (not key_id or key.id in {"", key_id})]
 
 
 def read_set(body: bytes) -> tuple[VerificationKey, ...]:

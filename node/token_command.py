@@ -3,7 +3,7 @@
 import sys
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
 from typing import Annotated, Any, Final
@@ -102,7 +102,7 @@ def inspect(
             remark(f"{name}: {_told(moment)}")
     if not any(site.verifies for site in sites):
         raise failure(f"Not verified. {UNCONFIGURED}")
-    gate = Authenticator(sites, guest_key=b"inspecting makes no guests", revocations=revoked)
+    gate = Authenticator(sites, guest_key=b"inspecting makes no guests", revocations=revoked, key_sets=_PublishedKeys())
     site, problem = _verdict(gate, given, claims)
     if problem:
         raise failure(f"Refused: {problem}.")
@@ -144,6 +144,22 @@ def revoke(  # noqa: PLR0913 (one parameter per flag)
         f"Revoked {what}"
         + ("" if jti else f" issued before {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC")
     )
+
+
+class _PublishedKeys:
+    """Public keys that sites publish, fetched when they are asked for."""
+
+    def find(self, url: str, key_id: str, algorithm: str) -> Sequence[VerificationKey]:
+        """See `auth.KeySets`; what can't be fetched ends the command."""
+        import trio  # noqa: PLC0415 (the other commands need not load it)
+
+        from node import jwks  # noqa: PLC0415
+
+        try:
+            keys = jwks.read_set(trio.run(jwks.fetch, url))
+        except jwks.KeySetFault as fault:
+            raise failure(f"Not verified. The keys at {url} can't be had: {fault}.") from None
+        return jwks.matching(keys, key_id, algorithm)
 
 
 def _verdict(gate: Authenticator, token: str, claims: Mapping[str, Any]) -> tuple[str, str]:

@@ -6,15 +6,23 @@ import json
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+from typer.testing import CliRunner
+from typing_extensions import override
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from edge_config.schema import Auth
 from node import revocations
 from node.auth import make_token
+from node.cli import app
 from node.site_file import KeyEntry, SiteEntry, change
 from tests.harness.node_process import NodeProcess, wait_for
 from tests.harness.node_process import token as default_token
@@ -208,6 +216,59 @@ def test_changes_are_taken_up_and_a_broken_file_is_not(tmp_path: Path) -> None:
                 late._socket.send(json.dumps({"id": 1, "connect": {"token": token("b", "eve")}}))
                 assert late.closed()[0] == 3500
         assert guest.ask("ping") == {"id": 2, "ping": {}}
+
+
+class KeyServer(BaseHTTPRequestHandler):
+    """Publishes `keys`."""
+
+    keys: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        body = json.dumps({"keys": self.keys}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    @override
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def published(key_id: str) -> Ed25519PrivateKey:
+    private = Ed25519PrivateKey.generate()
+    KeyServer.keys = [{**json.loads(OKPAlgorithm.to_jwk(private.public_key())), "kid": key_id}]
+    return private
+
+
+def test_a_client_with_a_new_key_of_its_site_is_told_to_come_again_and_then_connects(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), KeyServer)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        first = published("k1")
+        with change(tmp_path / "data", Auth()) as content:
+            content.sites.append(SiteEntry("a", jwks=f"http://127.0.0.1:{server.server_port}/"))
+        with NodeProcess(tmp_path) as node:
+
+            def answer(private: Ed25519PrivateKey, key_id: str) -> dict[str, Any]:
+                with client(node) as ann:
+                    return ann.ask("connect", token=jwt.encode({"sub": "ann"}, private, "EdDSA", {"kid": key_id}))
+
+            wait_for("the first key", lambda: "connect" in answer(first, "k1"))
+            second = published("k2")
+            refused = answer(second, "k2")["error"]
+            assert (refused["code"], refused["temporary"]) == (100, True)
+            assert "connect" in answer(first, "k1"), "others connect meanwhile"
+            wait_for("the second key", lambda: "connect" in answer(second, "k2"))
+            shown = jwt.encode({"sub": "ann"}, second, "EdDSA", {"kid": "k2"})
+            environment = {"CHAT_NODE_NODE__DATA_DIR": str(node.data_dir)}
+            told = CliRunner().invoke(app, ["token", "inspect", shown], env=environment)
+            assert "Accepted: ann may connect" in told.output
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_a_broken_file_keeps_a_node_from_starting(tmp_path: Path) -> None:
