@@ -103,6 +103,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     listen, limits, hub_config = config.listen, config.limits, config.hub
     condition = Condition()
     wire = Wire(JsonCodec(limits.commands_per_frame), WEB_SOCKET_TEXT)
+    protobuf = ProtobufCodec(limits.commands_per_frame)
     rates = config.rates
     slow = any(kind.slow_mode_seconds for kind in config.kinds.values())
     is_throttled = rates.user_publishes or rates.room_publishes or rates.site_publishes or slow
@@ -154,10 +155,9 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         ),
         metrics=metrics, admission=Admission(most, limits.connections_per_ip), pages=authenticator.pages,
         wire=wire, open_session=open_session, work=desk, wake=wake, certificates=certificates,
-        subprotocols={PROTOBUF: Wire(ProtobufCodec(limits.commands_per_frame), WEB_SOCKET_BINARY)},
-        serve_http=public_http.serve_socket,
+        subprotocols={PROTOBUF: Wire(protobuf, WEB_SOCKET_BINARY)}, serve_http=public_http.serve_socket,
         fallbacks=Fallbacks(
-            wire.codec, partial(_secret_of, authenticator), http_stream=listen.http_stream, sse=listen.sse
+            wire.codec, protobuf, partial(_secret_of, authenticator), http_stream=listen.http_stream, sse=listen.sse
         ),
     )  # fmt: skip
     watch = SiteWatch(config.node.data_dir, config.auth, authenticator, gateway.everybody, hub.ring, api_keys)

@@ -13,8 +13,10 @@ import msgspec
 
 from node.bodies import BodyReader
 from node.connection import CLOSE_SECONDS, CLOSING, KEPT, OPEN
-from node.framing import EVENTS, LINES, Wire
+from node.framing import EVENTS, LINES, MESSAGES, Wire
 from node.origins import foreign_page
+from node.protobuf import read_emulated
+from node.protocol import ProtocolError
 from node.upgrade import HeadReader, Refusal
 
 if TYPE_CHECKING:
@@ -92,13 +94,17 @@ class Fallbacks:
 
     Args:
         codec: JSON.
+        protobuf: For http_stream clients that send Protobuf.
         secret_of: The secret of a session, with which its client sends commands; connect's reply tells it.
         http_stream: Whether it is served.
         sse: Whether it is served.
     """
 
-    def __init__(self, codec: Codec, secret_of: Callable[[Session], str], *, http_stream: bool, sse: bool) -> None:
+    def __init__(
+        self, codec: Codec, protobuf: Codec, secret_of: Callable[[Session], str], *, http_stream: bool, sse: bool
+    ) -> None:
         self._secret_of = secret_of
+        self._messages = Wire(protobuf, MESSAGES)
         self._lines, self._events = Wire(codec, LINES), Wire(codec, EVENTS)
         self._sessions: dict[str, Connection] = {}
         self._served: dict[str, tuple[str, str, Callable[[Hub, Connection, Request], None]]] = {}
@@ -135,13 +141,12 @@ class Fallbacks:
     # -- downwards -----------------------------------------------------------------------------------------------
 
     def _begin_http_stream(self, hub: Hub, connection: Connection, request: Request) -> None:
-        if request.headers.get("content-type", "").startswith("application/octet-stream"):
-            refusal = Refusal(415, "Unsupported Media Type", "http_stream is served in JSON: use application/json")
-            self._refuse(hub, connection, request, refusal, "type")
-            return
+        wire, media_type = self._lines, b"application/json"
+        if _is_binary(request):
+            wire, media_type = self._messages, b"application/octet-stream"
 
         def start(body: bytes, _: BodyReader) -> None:
-            self._start(hub, connection, request, self._lines, b"application/json", body)
+            self._start(hub, connection, request, wire, media_type, body)
 
         self._read_body(hub, connection, request, hub.options.message_bytes, start)
 
@@ -174,7 +179,7 @@ class Fallbacks:
 
     def _begin_emulation(self, hub: Hub, connection: Connection, request: Request) -> None:
         def deliver(body: bytes, reader: BodyReader) -> None:
-            refusal = self._deliver(hub, body)
+            refusal = self._deliver(hub, body, binary=_is_binary(request))
             if refusal is not None:
                 why = {404: "session", 429: "rate"}.get(refusal.status, "body")
                 self._refuse(hub, connection, request, refusal, why)
@@ -184,17 +189,20 @@ class Fallbacks:
 
         self._read_body(hub, connection, request, ESCAPED * hub.options.message_bytes + ENVELOPE_BYTES, deliver)
 
-    def _deliver(self, hub: Hub, body: bytes) -> Refusal | None:
+    def _deliver(self, hub: Hub, body: bytes, *, binary: bool) -> Refusal | None:
         """Give a session its client's commands, or say why not."""
         try:
-            asked = msgspec.json.decode(body, type=Emulated)
-            commands = asked.data.encode()
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            return Refusal(400, "Bad Request", f"the body is not {{session, node, data}} in JSON: {error}")
+            if binary:
+                secret, commands = read_emulated(body)
+            else:
+                asked = msgspec.json.decode(body, type=Emulated)
+                secret, commands = asked.session, asked.data.encode()
+        except (msgspec.MsgspecError, ProtocolError, UnicodeError, RecursionError) as error:
+            return Refusal(400, "Bad Request", f"the body is not an object of session, node and data: {error}")
         if len(commands) > hub.options.message_bytes:
             text = f"data is longer than the {hub.options.message_bytes} bytes that are allowed: send less at once"
             return Refusal(413, "Request Entity Too Large", text)
-        connection = self._sessions.get(asked.session)
+        connection = self._sessions.get(secret)
         session = connection.session if connection is not None else None
         if connection is None or session is None or connection.state is not OPEN:
             return Refusal(404, "Not Found", "the session is unknown or has ended: connect again")
@@ -247,6 +255,10 @@ class Fallbacks:
         connection.parser = _Stream()
         hub.time(connection, hub.now + CLOSE_SECONDS)
         connection.shut()
+
+
+def _is_binary(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("application/octet-stream")
 
 
 def _sharing(request: Request) -> list[tuple[str, str]]:

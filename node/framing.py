@@ -113,10 +113,58 @@ class _Delimited:
         return frames.index(self._suffix, max(0, at - size)) + size if at else 0
 
 
+class _Measured:
+    """Payloads that tell their length themselves: a varint before each message of Protobuf.
+
+    Args:
+        name: Of the transport.
+    """
+
+    half_closes = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def frame(self, payload: bytes) -> bytes:
+        """See `Framing.frame`."""
+        return payload
+
+    def end(self, codec: Codec, code: int, reason: str) -> bytes:
+        """See `Framing.end`."""
+        return codec.push_disconnect(code, reason)
+
+    def last_start(self, frames: bytes, at: int) -> int:
+        """See `Framing.last_start`."""
+        start = 0
+        while (end := self._end(frames, start)) <= at and start < at:
+            start = end
+        return start
+
+    def frame_end(self, frames: bytes, at: int) -> int:
+        """See `Framing.frame_end`."""
+        start = 0
+        while start < at:
+            start = self._end(frames, start)
+        return start
+
+    def _end(self, frames: bytes, start: int) -> int:
+        if start == len(frames):
+            return start
+        size = shift = 0
+        while (byte := frames[start]) > 0x7F:
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            start += 1
+        return start + 1 + (size | byte << shift)
+
+
 WEB_SOCKET_TEXT = WebSocketText()
 WEB_SOCKET_BINARY = WebSocketBinary()
 LINES = _Delimited("http_stream", b"", b"\n")
 """Newline-delimited JSON: the body of an HTTP response that does not end."""
+
+MESSAGES = _Measured("http_stream")
+"""The same with Protobuf."""
 
 EVENTS = _Delimited("sse", b"data: ", b"\n\n")
 """`text/event-stream` (WHATWG HTML, 9.2), a JSON payload in each event."""

@@ -237,6 +237,19 @@ COMMAND: Final[dict[int, _Field]] = {
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
+_EMULATED: Final[dict[int, _Field]] = {2: ("session", _LENGTH, _text), 3: ("data", _LENGTH, bytes)}
+
+
+def read_emulated(body: bytes) -> tuple[str, bytes]:
+    """Session and data of an EmulationRequest; both may be empty.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    found = _read(body, 0, len(body), _EMULATED)
+    return found.get("session", ""), found.get("data", b"")
+
+
 def varint(value: int) -> bytes:
     """An integer from 0 on as a varint."""
     if value < _MORE:

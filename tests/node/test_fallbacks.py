@@ -25,6 +25,7 @@ from node.hub import Hub, HubOptions
 from node.listening import open_listeners
 from node.metrics import Metrics
 from node.origins import Pages
+from node.protobuf import ProtobufCodec
 from node.protocol import JsonCodec
 from node.sites import Site, Sites
 from node.tls import Certificates
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 OURS, FOREIGN = "https://ours.example", "https://foreign.example"
 SECRET = "secret"
+BINARY = "Content-Type: application/octet-stream"
 OPENED: list[trio.SocketStream] = []
 """Clients' sockets, closed at the end of `serving`."""
 
@@ -84,7 +86,9 @@ async def serving(
         listeners, options or HubOptions(), metrics=Metrics(), admission=Admission(100, 0), pages=Pages(Sites((site,))),
         wire=Wire(codec, WEB_SOCKET_TEXT), open_session=open_session, work=Idle(wake), wake=wake,
         certificates=certificates,
-        fallbacks=Fallbacks(codec, lambda _: f"{SECRET}{len(made)}", sse=sse, http_stream=http_stream),
+        fallbacks=Fallbacks(
+            codec, ProtobufCodec(10), lambda _: f"{SECRET}{len(made)}", sse=sse, http_stream=http_stream
+        ),
     )  # fmt: skip
     try:
         async with trio.open_nursery() as nursery:
@@ -226,7 +230,8 @@ async def test_a_request_may_come_in_pieces(cut_at: list[int]) -> None:
         ("POST", SSE_PATH, b"x", (), 405, "sse_method"),
         ("GET", SSE_PATH, b"", (), 400, "sse_body"),
         ("POST", HTTP_STREAM_PATH, b"x" * 2000, (), 413, "http_stream_body"),
-        ("POST", HTTP_STREAM_PATH, b"x", ("Content-Type: application/octet-stream",), 415, "http_stream_type"),
+        ("POST", EMULATION_PATH, b"\x1a\x05x", (BINARY,), 400, "emulation_body"),
+        ("POST", EMULATION_PATH, b"\x12\x01x\x1a\x01x", (BINARY,), 404, "emulation_session"),
         ("POST", EMULATION_PATH, b"{", (), 400, "emulation_body"),
         ("POST", EMULATION_PATH, b'{"session":"x","data":{}}', (), 400, "emulation_body"),
         ("POST", EMULATION_PATH, emulated("x" * 1500), (), 413, "emulation_body"),
@@ -347,10 +352,10 @@ bodies = st.binary(max_size=200) | st.dictionaries(st.sampled_from(["session", "
 )
 
 
-@given(body=bodies | st.just(b"[" * 5000) | st.just(b'{"session":"a","data":"\\ud800"}'))
-def test_any_body_of_emulation_is_refused_by_its_form_or_for_its_session(body: bytes) -> None:
-    fallbacks = Fallbacks(JsonCodec(10), lambda _: SECRET, sse=True, http_stream=True)
+@given(binary=st.booleans(), body=bodies | st.just(b"[" * 5000) | st.just(b'{"session":"a","data":"\\ud800"}'))
+def test_any_body_of_emulation_is_refused_by_its_form_or_for_its_session(body: bytes, *, binary: bool) -> None:
+    fallbacks = Fallbacks(JsonCodec(10), ProtobufCodec(10), lambda _: SECRET, sse=True, http_stream=True)
     hub = SimpleNamespace(options=HubOptions())
-    refusal = fallbacks._deliver(hub, body)  # type: ignore[arg-type]
+    refusal = fallbacks._deliver(hub, body, binary=binary)  # type: ignore[arg-type]
     assert refusal is not None
     assert refusal.status in (400, 404)

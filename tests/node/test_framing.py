@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.framing import EVENTS, LINES, WEB_SOCKET_TEXT, Framing, Wire
+from node.framing import EVENTS, LINES, MESSAGES, WEB_SOCKET_TEXT, Framing, Wire
+from node.protobuf import varint
 from node.protocol import JsonCodec
 
 FRAMINGS = pytest.mark.parametrize("framing", [WEB_SOCKET_TEXT, LINES, EVENTS], ids=lambda framing: framing.name)
@@ -28,6 +29,17 @@ def test_a_byte_of_a_run_lies_between_the_bounds_of_its_frame(
     at = data.draw(st.integers(0, len(run)))
     assert framing.last_start(run, at) == max(bound for bound in bounds if bound <= at)
     assert framing.frame_end(run, at) == min(bound for bound in bounds if bound >= at)
+
+
+@given(payloads=payloads, data=st.data())
+def test_messages_that_tell_their_length_are_frames_already(payloads: list[bytes], data: st.DataObject) -> None:
+    frames = [varint(len(payload)) + payload for payload in payloads]
+    run, bounds = b"".join(map(MESSAGES.frame, frames)), [0]
+    for frame in frames:
+        bounds.append(bounds[-1] + len(frame))
+    at = data.draw(st.integers(0, len(run)))
+    assert MESSAGES.last_start(run, at) == max(bound for bound in bounds if bound <= at)
+    assert MESSAGES.frame_end(run, at) == min(bound for bound in bounds if bound >= at)
 
 
 def test_frames_look_as_their_specifications_say() -> None:

@@ -86,7 +86,9 @@ def arguments(node: NodeProcess) -> dict[str, object]:
     return {"url": node.url, "room": room, "tokens": tokens}
 
 
-TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "protobuf", "http_stream", "sse"])
+TRANSPORTS = pytest.mark.parametrize(
+    "transport", ["websocket", "protobuf", "http_stream", "protobuf_http_stream", "sse"]
+)
 
 
 @TRANSPORTS

@@ -60,11 +60,14 @@ function endpoint(name) {
   return [[{ transport: name, endpoint }], { emulationEndpoint: path("/emulation"), eventsource: EventSource }];
 }
 
+/** Whether a client speaks Protobuf; over http_stream it is called `protobuf_http_stream` here. */
+const isBinary = (over) => over.startsWith("protobuf");
+
 /** A client that connects, over a transport or in Protobuf over WebSocket; without options, a guest. */
 function client({ over = transport, ...options } = {}) {
   const socket = over === "websocket" || over === "protobuf";
-  const [address, means] = socket ? [url, { websocket: WebSocket }] : endpoint(over);
-  const made = new (over === "protobuf" ? BinaryCentrifuge : Centrifuge)(address, { maxReconnectDelay: 200, ...means, ...options });
+  const [address, means] = socket ? [url, { websocket: WebSocket }] : endpoint(over.replace("protobuf_", ""));
+  const made = new (isBinary(over) ? BinaryCentrifuge : Centrifuge)(address, { maxReconnectDelay: 200, ...means, ...options });
   made.connect();
   return made;
 }
@@ -99,9 +102,9 @@ const scenes = {
   },
 
   async order() {
-    const readers = ["websocket", "protobuf", "http_stream", "sse", "protobuf", "sse"].map((over) => member(client({ over }), room));
+    const readers = ["websocket", "protobuf", "http_stream", "protobuf_http_stream", "sse", "sse"].map((over) => member(client({ over }), room));
     await Promise.all(readers.map(({ subscription }) => subscription.ready()));
-    const writers = ["http_stream", "websocket", "protobuf", "sse"].map((over) => client({ over, token: tokens.ann }));
+    const writers = ["http_stream", "websocket", "protobuf", "protobuf_http_stream", "sse"].map((over) => client({ over, token: tokens.ann }));
     const numbers = [...Array(10).keys()];
     const writing = writers.map(async (writer, of) => {
       const { subscription } = member(writer, room);
