@@ -10,6 +10,7 @@ docs/decisions/0005-protobuf-by-hand.md says why no generated code is used.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -262,18 +263,18 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _tag(number: int, wire: int) -> bytes:
-    return varint(number << 3 | wire)
+_TAGS: Final = [bytes((tag,)) for tag in range(_MORE)]
+"""Tags of the fields up to 15: no reply or push has others."""
 
 
 def _number(number: int, value: int) -> bytes:
     """A field of an integer type or a truth value; what is 0 is not sent."""
-    return _tag(number, _VARINT) + varint(value) if value else b""
+    return _TAGS[number << 3] + varint(value) if value else b""
 
 
 def _bytes(number: int, value: bytes) -> bytes:
     """A field that is there although it is empty: a message, or a map's entry."""
-    return b"%b%b%b" % (_tag(number, _LENGTH), varint(len(value)), value)
+    return _TAGS[number << 3 | _LENGTH] + varint(len(value)) + value
 
 
 def _filled(number: int, value: bytes) -> bytes:
@@ -297,10 +298,12 @@ def _push(channel: bytes, number: int, body: bytes) -> bytes:
     return _delimited(_bytes(REPLIES["push"], _filled(2, channel) + _bytes(number, body)))
 
 
+@lru_cache(maxsize=256)  # who talks, and where, repeats
 def _channel(channel_json: bytes) -> bytes:
     return _decode_text(channel_json).encode()
 
 
+@lru_cache(maxsize=256)
 def _info(info: bytes) -> bytes:
     """ClientInfo, from its JSON."""
     read = _decode_info(info)
