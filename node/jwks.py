@@ -105,6 +105,8 @@ class KeySets:
             except KeySetFault as fault:
                 log.warning("key set not fetched", url=url, reason=str(fault), keys=len(known.keys))
                 known.wanted = True  # whoever waits for a key waits on
+            except Exception as error:  # noqa: BLE001 - the boundary: one site's server is not to end the node
+                log.fault("key set not read", error, url=url)
             else:
                 known.keys, known.complete = keys, begun
                 for key in keys:
@@ -162,7 +164,7 @@ async def fetch(url: str) -> bytes:
                 return await _exchange(stream, parts.netloc, target)
     except trio.TooSlowError as error:
         raise KeySetFault(f"no answer within {FETCH_SECONDS:.0f} s") from error
-    except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+    except (OSError, ValueError, trio.BrokenResourceError, h11.RemoteProtocolError, h11.LocalProtocolError) as error:
         raise KeySetFault(f"{type(error).__name__}: {error}") from error
 
 

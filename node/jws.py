@@ -187,7 +187,7 @@ def read_jwk(jwk: Mapping[str, Any]) -> tuple[str, PublicKey]:
         raise BadKey(f"{given} is none of {', '.join(PUBLIC)}")
     try:
         return algorithm, checked(algorithm, PUBLIC[algorithm].from_jwk(dict(jwk)))
-    except (InvalidKeyError, ValueError, TypeError, KeyError, UnsupportedAlgorithm) as error:
+    except (InvalidKeyError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm) as error:
         raise BadKey(f"it can't be read: {error}") from error
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from node import jwks
+from node import jwks, jws
 from node.auth import Authenticator, InvalidToken, KeysAwaited
 from node.jwks import KeySetFault, KeySets, fetch, read_set
 from node.sites import Site, Sites
@@ -205,3 +207,45 @@ def test_keys_of_no_use_are_passed_over() -> None:
 def test_what_is_no_set_is_a_fault(content: bytes) -> None:
     with pytest.raises(KeySetFault):
         read_set(content)
+
+
+@pytest.mark.parametrize("url", ["https://a..b/", "http://127.0.0.1:1/ \u00e9", "https://" + "a" * 70 + ".example/"])
+async def test_an_address_that_can_not_be_is_a_fault(url: str) -> None:
+    with pytest.raises(KeySetFault):
+        await fetch(url)
+
+
+VALUES = (
+    st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["AQAB", "P-256", "Ed25519", "sig", "AA", "A"])
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([RSA, EC, ED]),
+    st.dictionaries(st.sampled_from(["kty", "crv", "n", "e", "x", "y", "kid", "use", "alg", "d"]), VALUES),
+)
+def test_a_strange_key_is_passed_over(private: Any, changes: dict[str, Any]) -> None:  # noqa: ANN401
+    with suppress(KeySetFault):
+        assert [key.algorithm in jws.PUBLIC for key in read_set(body({**jwk(private, "k"), **changes}))] == [True]
+
+
+async def test_what_goes_wrong_with_one_set_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def broken(url: str) -> bytes:
+        asked.append(url)
+        await trio.lowlevel.checkpoint()
+        if url.endswith("bad"):
+            raise RuntimeError(url)
+        return body(jwk(ED, "k"))
+
+    monkeypatch.setattr(jwks, "fetch", broken)
+    sets = KeySets(lambda: ["https://bad", "https://good"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sets.run)
+        with trio.fail_after(20):
+            while asked.count("https://bad") < 2:  # noqa: ASYNC110 - the second look is what counts
+                await trio.sleep(0.01)
+            assert await found(sets, "https://good", "k", "EdDSA") == ["k"]
+        nursery.cancel_scope.cancel()
