@@ -21,18 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from node import websocket
-from node.connection import (
-    CLOSE_SECONDS,
-    CLOSING,
-    GONE,
-    HANDSHAKE,
-    HEAD,
-    KEPT,
-    OPEN,
-    WOULD_BLOCK,
-    Connection,
-    Session,
-)
+from node.connection import CLOSE_SECONDS, CLOSING, GONE, HANDSHAKE, HEAD, KEPT, OPEN, WOULD_BLOCK, Connection, Session
 from node.logs import events
 from node.origins import arrival, foreign_page
 from node.pace import Pace
