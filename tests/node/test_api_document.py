@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from schemathesis import Case
 
-EXAMPLES: Final = 25  # of each method, and of each sort: some seconds in all
+EXAMPLES: Final = 12  # of each method, and of each sort: some seconds in all
 DOCUMENT: Final[dict[str, Any]] = json.loads(document("1"))
 SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
 BOUNDED: Final = settings(
