@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from typing_extensions import override
 
@@ -279,6 +280,7 @@ def _run(*, broken: bool) -> None:
             stateful_step_count=40,
             deadline=None,
             phases=[Phase.generate] if broken else list(Phase),
+            report_multiple_bugs=False,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
@@ -292,5 +294,5 @@ def test_a_chat_room_is_what_the_model_says() -> None:
 def test_the_model_notices_removed_text_that_is_served(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = {"disk": "router.log_reader.LogReader._hide_removed", "memory": "router.removal.Removals.show_all"}[broken]
     monkeypatch.setattr(target, lambda *given: list(given[-1]))
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, Flaky)):  # what is in memory depends on threads: a failure may not repeat
         _run(broken=True)
