@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from node.protocol import Codec
     from node.seams import Page, Room, Server, User
-    from node.session import SessionOptions
+    from node.session_options import SessionOptions
     from router.events import Outcome
 
 SYSTEM: Final = "system"  # `userId` of chat messages that no user wrote

@@ -45,7 +45,8 @@ from node.origins import Pages
 from node.protobuf import ProtobufCodec
 from node.protocol import JsonCodec
 from node.ratelimit import Throttle
-from node.session import Session, SessionOptions
+from node.session import Session
+from node.session_options import SessionOptions
 from node.site_watch import SiteWatch
 from node.status import LogState, State
 from node.tls import Certificates

@@ -113,7 +113,6 @@ class Subscription:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-        await trio.lowlevel.checkpoint()
 
     def __aiter__(self) -> Self:
         return self
@@ -443,7 +442,7 @@ async def open_client(  # noqa: PLR0913 (all but the first have defaults)
         except Exception as error:  # noqa: BLE001 (raised below, outside of the nursery, which would wrap it in a group)
             failure = error
         finally:
-            with trio.move_on_after(2 * CLOSE_SECONDS):
+            with trio.move_on_after(2 * CLOSE_SECONDS, shield=True):
                 await link.end()
             nursery.cancel_scope.cancel()
     if failure is not None:

@@ -45,6 +45,8 @@ def foreign_page(request: Request) -> Refusal:
     """Tells a page that it may not connect."""
     origin = request.headers.get("origin")
     text = f"Pages of {origin} may not connect; add it to auth.allowed_origins or to its site.\n"
+    if origin == "null":  # of files, sandboxed frames and redirects: whoever admitted it would admit anybody's
+        text = "Pages without an origin (files, sandboxed frames) may not connect; serve the page from a web address.\n"
     return Refusal(403, "Forbidden", text)
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from zlib import crc32
 
-from node import chat_acting, chat_entries, chat_rules, chat_ruling, connecting, publishing, reading, subscribing
+from node import chat_rules
 from node.auth import NOBODY, Identity
-from node.chat import ChatFormat
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
+from node.handlers import HANDLERS, overlaps
 from node.joining import Entrance, Joining, away, push_entrance
 from node.origins import NOWHERE
-from node.permissions import RoomKinds
 from node.protocol import ProtocolError, client_info, expiry, json_string, name_of
 from node.ratelimit import ConnectionRates
 from node.subscription import Subscription
@@ -29,16 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge_config.kinds import RoomKind
-    from edge_config.schema import Config
     from node.auth import Authenticator
-    from node.protocol import (
-        Command,
-        PingRequest,
-        RpcRequest,
-        SendRequest,
-    )
+    from node.protocol import Command
     from node.publishing import Submitted
     from node.seams import Gateway, Room, Transport
+    from node.session_options import SessionOptions
     from router.events import Submit
     from router.ids import RoomId
 
@@ -52,9 +46,7 @@ MOST_GIVEN: Final = 131_072
 waits: the recoveries of many rooms at once would pass the bound of output, and end the client as slow, ever again."""
 MOST_QUEUED: Final = 256  # commands not yet started, and
 MOST_SUBMITTED: Final = 1024  # publications without an outcome: beyond either, the client is not read
-DAY_MS: Final = 86_400_000
-MOST_REFUSED: Final = 1000  # commands over the rate, in a row; such a client does not listen
-"""Then the connection is closed with 3013."""
+MOST_REFUSED: Final = 1000  # commands over the rate, in a row: then 3013, for such a client does not listen
 
 T = TypeVar("T")
 
@@ -71,27 +63,6 @@ class State(Enum):
 
 # Under names of their own, as in node/connection.py.
 NEW, CONNECTING, CONNECTED, REFUSED, CLOSED = State
-
-
-class SessionOptions:
-    """What all sessions of a node have in common.
-
-    Args:
-        config: The node's.
-    """
-
-    __slots__ = ("chat", "keepalive", "kinds", "limits", "personal_channel", "rated", "rates", "undo_ms")
-
-    def __init__(self, config: Config) -> None:
-        self.limits, self.rates, self.keepalive = config.limits, config.rates, config.keepalive
-        self.personal_channel = config.auth.personal_channel
-        self.kinds = RoomKinds(config.kinds, config.rooms.default_kind, config.limits.channel_bytes)
-        self.chat = ChatFormat(config.limits)
-        self.undo_ms = config.log.undo_days * DAY_MS
-        rates = config.rates
-        self.rated = any(
-            (rates.connection_commands, rates.connection_publishes, rates.connection_reads, rates.connection_joins)
-        )
 
 
 class _Waiting:
@@ -290,7 +261,7 @@ class Session:
         self.gateway.counters.commands[name] += 1
         self._starting = True
         try:
-            _HANDLERS[name](self, command.id, getattr(command, name))
+            HANDLERS[name](self, command.id, getattr(command, name))
         except CommandError as error:
             self._fail(command.id, name, error)
         except Disconnect as end:
@@ -319,7 +290,7 @@ class Session:
 
     def _must_wait(self, name: str, command: Command) -> bool:
         """Whether a command may not start although no other is running."""
-        if self._submitted and not _overlaps(name, command):
+        if self._submitted and not overlaps(name, command):
             return True
         return self._given >= MOST_GIVEN and name == "subscribe"
 
@@ -621,50 +592,8 @@ class Session:
         self.expire_in(self.identity.ttl)
 
 
-def _rpc(session: Session, command_id: int, request: RpcRequest) -> None:
-    rpc = _RPCS.get(request.method)
-    if rpc is None:
-        methods = ", ".join(_RPCS)
-        raise CommandError(ErrorCode.NOT_AVAILABLE, f"there is no rpc {request.method!r}; give one of {methods}")
-    rpc(session, command_id, request)
-
-
-def _ping(session: Session, command_id: int, _: PingRequest) -> None:
-    session.transport.send(session.transport.codec.empty(command_id, "ping"))
-
-
-def _send(_: Session, __: int, ___: SendRequest) -> None:
-    """Nothing here listens to it; it is counted like every command."""
-
-
-_RPCS: Final[dict[str, Callable[[Session, int, RpcRequest], None]]] = {
-    "send": publishing.send,
-    "reply": publishing.send,
-    **dict.fromkeys(chat_entries.ACTIONS, chat_acting.act),
-    **dict.fromkeys(chat_rules.RULINGS, chat_ruling.rule),
-    "typing": chat_ruling.typing,
-}
-_HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {
-    "connect": connecting.connect,
-    "subscribe": subscribing.subscribe,
-    "unsubscribe": subscribing.unsubscribe,
-    "publish": publishing.publish,
-    "presence": reading.presence,
-    "presence_stats": reading.presence_stats,
-    "history": reading.history,
-    "ping": _ping,
-    "send": _send,
-    "rpc": _rpc,
-    "refresh": connecting.refresh,
-    "sub_refresh": subscribing.sub_refresh,
-}
 _CLOSE_TEXTS: Final = {int(code): code.text for code in DisconnectCode}
 _OUT_OF_TURN: Final = ("{} comes once, first", "{} before connect")
-
-
-def _overlaps(name: str, command: Command) -> bool:
-    """Whether a command may start before the publications ahead of it have an outcome."""
-    return name == "publish" or (name == "rpc" and command.rpc is not None and command.rpc.method == "send")
 
 
 def _too_late() -> CommandError:

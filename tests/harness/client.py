@@ -11,7 +11,8 @@ import msgspec
 from edge_config.schema import Auth, Config
 from edge_config.secret import Secret
 from node.auth import Authenticator, make_token
-from node.session import Session, SessionOptions
+from node.session import Session
+from node.session_options import SessionOptions
 from node.sites import assemble
 from tests.harness.gateway import FakeGateway, FakeTransport
 

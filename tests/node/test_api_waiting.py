@@ -18,7 +18,8 @@ from node.api_keys import Caller
 from node.api_methods import Methods, World
 from node.metrics import Metrics
 from node.protocol import JsonCodec
-from node.session import COMMAND_SECONDS, SessionOptions
+from node.session import COMMAND_SECONDS
+from node.session_options import SessionOptions
 from tests.harness.api import KEY
 from tests.harness.gateway import FakeGateway
 
