@@ -29,7 +29,7 @@ SETTINGS: Final = settings(
     max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 FINDING: Final = settings(
-    SETTINGS, max_examples=100, database=None, phases=[Phase.generate], report_multiple_bugs=False
+    SETTINGS, max_examples=3000, database=None, phases=[Phase.generate], report_multiple_bugs=False
 )
 
 rooms: Final = st.sampled_from(ROOMS)
