@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlencode
 
 import pytest
@@ -78,15 +78,18 @@ class Node:
 
     def say(self, room: str, count: int) -> None:
         """Publish messages as a guest without a browser, and return once all are acknowledged."""
-        messages = [{"id": f"said-{n:032d}", "content": f"said {n}", "type": "text"} for n in range(1, count + 1)]
-        commands = [{"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": room}}]
-        commands += [{"id": n, "publish": {"channel": room, "data": data}} for n, data in enumerate(messages, 3)]
+        self.ask(room, [publication(room, f"said-{n:032d}", f"said {n}") for n in range(1, count + 1)])
+
+    def ask(self, room: str, asked: list[dict[str, Any]]) -> None:
+        """Give commands as a guest of a room without a browser, and return once all are answered."""
+        unnumbered: list[dict[str, Any]] = [{"connect": {}}, {"subscribe": {"channel": room}}, *asked]
+        commands = [{"id": number, **command} for number, command in enumerate(unnumbered, 1)]
         with connect(f"ws://127.0.0.1:{self.port}/connection/websocket", compression=None) as client:
             client.send("\n".join(map(json.dumps, commands)))
             unanswered = {command["id"] for command in commands}
             while unanswered:
                 for reply in map(json.loads, client.recv(timeout=DEADLINE_S).splitlines()):
-                    assert "error" not in reply
+                    assert "error" not in reply, reply
                     unanswered.discard(reply.get("id"))
 
     def _is_ready(self) -> bool:
@@ -95,6 +98,14 @@ class Node:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+
+def publication(room: str, message_id: str, content: str) -> dict[str, Any]:
+    return {"publish": {"channel": room, "data": {"id": message_id, "content": content, "type": "text"}}}
+
+
+def rpc(room: str, method: str, message_id: str, **given: object) -> dict[str, Any]:
+    return {"rpc": {"method": method, "data": {"channel": room, "id": message_id, **given}}}
 
 
 class Window:
@@ -229,6 +240,24 @@ def test_two_windows_chat(window: Callable[..., Window]) -> None:
     assert ada.messages() == grace.messages() == [(1, "Hello"), (2, "Hi Ada")]
     expect(grace.message("Hello")).to_contain_text("Ada")
     expect(ada.message("Hello")).to_contain_text("You")
+
+
+def test_edits_and_removals_are_seen_at_once_and_when_the_page_is_loaded_anew(
+    node: Node, window: Callable[..., Window]
+) -> None:
+    ada = window()
+    ada.enter("garden", "Ada")
+    said = [publication("garden", "a", "Helo"), publication("garden", "b", "a secret")]
+    node.ask(
+        "garden", [*said, rpc("garden", "edit", "c", target=1, content="Hello"), rpc("garden", "delete", "d", target=2)]
+    )
+    shown = [(1, "Hello (edited)"), (2, "Message removed")]
+    expect(ada.message("Message removed")).to_be_visible()
+    assert ada.messages() == shown
+    ada.page.reload()
+    expect(ada.message("Message removed")).to_be_visible()
+    assert ada.messages() == shown
+    assert "a secret" not in ada.page.content()
 
 
 def test_rooms_are_apart(window: Callable[..., Window]) -> None:

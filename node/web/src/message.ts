@@ -14,6 +14,10 @@ export interface Entry {
   readonly author: string;
   /** When the server ordered it, in milliseconds since 1970. */
   readonly time: number;
+  /** Sequence of the message that it changes, or 0 if it changes none. */
+  readonly target: number;
+  /** Whether its author changed the text later. */
+  readonly edited: boolean;
 }
 
 /** What a draft needs to be published, again and again, as the same message. */
@@ -37,6 +41,11 @@ const GUEST = "guest:";
 /** Types that stand in the list as a message of their own; other entries only count in the sequence. */
 const SHOWN_TYPES: ReadonlySet<string> = new Set(["text", "image", "file", "action", "placeholder"]);
 
+/** What stands in the place of a message that was removed. */
+export function placeholderOf(entry: Entry): Entry {
+  return { ...entry, type: "placeholder", content: "", edited: false };
+}
+
 /** Whether an entry stands in the list. */
 export function isShown(entry: Entry): boolean {
   return SHOWN_TYPES.has(entry.type);
@@ -56,7 +65,7 @@ export function readEntry(data: unknown): Entry | null {
   if (!isRecord(data)) {
     return null;
   }
-  const { id, sequence, userId, type, content, timestamp, meta } = data;
+  const { id, sequence, userId, type, content, timestamp, meta, target } = data;
   if (typeof id !== "string" || typeof userId !== "string" || typeof type !== "string") {
     return null;
   }
@@ -72,6 +81,8 @@ export function readEntry(data: unknown): Entry | null {
     content: typeof content === "string" ? content : "",
     author: readName(meta) || (userId.startsWith(GUEST) ? "Guest" : userId),
     time: Number.isNaN(time) ? 0 : time,
+    target: typeof target === "number" ? target : 0,
+    edited: false,
   };
 }
 

@@ -109,6 +109,9 @@ function contentOf(row: MessageRow): HTMLElement {
   const content = make("p", "content", row.removed ? "Message removed" : row.content);
   // Each message runs in the direction of its own language.
   content.dir = "auto";
+  if (row.edited) {
+    content.append(" ", make("small", "edited", "(edited)"));
+  }
   return content;
 }
 

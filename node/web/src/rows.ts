@@ -25,6 +25,8 @@ export interface MessageRow {
   /** Which of the avatars' colours the author has, from 0 to HUES - 1. */
   readonly hue: number;
   readonly removed: boolean;
+  /** Whether its author changed the text later. */
+  readonly edited: boolean;
   readonly state: MessageState;
   /** Why an attempt to send it failed; empty if none did. */
   readonly reason: string;
@@ -98,6 +100,7 @@ class Layout {
       mine,
       hue: hueOf(entry.userId),
       removed: isRemoved(entry),
+      edited: entry.edited,
       state: "sent",
       reason: "",
     });
@@ -113,6 +116,7 @@ class Layout {
       mine: true,
       hue: 0,
       removed: false,
+      edited: false,
       state: draft.state === "accepted" ? "sent" : draft.state,
       reason: draft.reason,
     });

@@ -1,6 +1,6 @@
 /** The ordered list of a room's entries, each exactly once, however often and in whatever order they arrive. */
 
-import { isShown, type Entry } from "./message.ts";
+import { isShown, placeholderOf, type Entry } from "./message.ts";
 
 /** A line of the page's own between two entries. */
 export interface Notice {
@@ -95,9 +95,32 @@ export class Timeline {
     }
   }
 
-  /** Everything that is shown, in order; a message that was sent twice is shown where it stood first. */
+  /**
+   * Everything that is shown, in order, as later entries have changed it: edited, removed, restored.
+   *
+   * A message that was sent twice is shown where it stood first.
+   */
   items(): Item[] {
     const items: Item[] = [];
+    const edits = new Map<number, string>();
+    const removed = new Set<number>();
+    for (const { type, target, content } of this.#entries) {
+      if (type === "edit") {
+        edits.set(target, content);
+      } else if (type === "removed") {
+        removed.add(target);
+      } else if (type === "restored") {
+        removed.delete(target);
+      }
+    }
+    const asItIsNow = (entry: Entry): Entry => {
+      const content = edits.get(entry.sequence);
+      return removed.has(entry.sequence)
+        ? placeholderOf(entry)
+        : content === undefined || entry.type === "placeholder"
+          ? entry
+          : { ...entry, content, edited: true };
+    };
     let next = 0;
     const notices = this.#notices;
     const noticesBefore = (sequence: number): void => {
@@ -108,7 +131,7 @@ export class Timeline {
     for (const entry of this.#entries) {
       noticesBefore(entry.sequence);
       if (isShown(entry) && this.#sequences.get(keyOf(entry)) === entry.sequence) {
-        items.push(entry);
+        items.push(asItIsNow(entry));
       }
     }
     noticesBefore(Number.POSITIVE_INFINITY);

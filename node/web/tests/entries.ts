@@ -12,6 +12,8 @@ export function entry(sequence: number, given: Partial<Entry> = {}): Entry {
     content: `text ${sequence}`,
     author: "Ada",
     time: sequence * 1000,
+    target: 0,
+    edited: false,
     ...given,
   };
 }

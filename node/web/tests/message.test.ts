@@ -25,6 +25,8 @@ test("the data of a publication is read as an entry", () => {
     content: "Hello",
     author: "Ada",
     time: Date.UTC(2026, 10, 24, 10, 30, 0, 123),
+    target: 0,
+    edited: false,
   });
 });
 

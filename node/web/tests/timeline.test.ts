@@ -110,3 +110,37 @@ test("after a reset nothing is left", () => {
   timeline.reset();
   assert.deepEqual([read(timeline), timeline.first, timeline.last, timeline.startReached], [[], 0, 0, false]);
 });
+
+test("edits, removals and restorations change what is shown, in whatever order they arrive", () => {
+  const said = [
+    ...entries(1, 3),
+    entry(4, { type: "edit", target: 1, content: "first edit" }),
+    entry(5, { type: "edit", target: 1, content: "second edit" }),
+    entry(6, { type: "removed", target: 2, content: "" }),
+    entry(7, { type: "removed", target: 3, content: "" }),
+    entry(8, { type: "restored", target: 3, content: "" }),
+  ];
+  for (let seed = 1; seed <= 50; seed += 1) {
+    const random = generator(seed);
+    const timeline = new Timeline();
+    for (const arrived of [...said].sort(() => random() - 0.5)) {
+      timeline.merge([arrived]);
+    }
+    const shown = timeline.items().map((item) => (isNotice(item) ? item : [item.type, item.content, item.edited]));
+    const expected = [["text", "second edit", true], ["placeholder", "", false], ["text", "text 3", false]];
+    assert.deepEqual(shown, expected, `seed ${seed}`);
+  }
+});
+
+test("an edited message that is removed keeps none of its texts, nor does a placeholder get them", () => {
+  const timeline = new Timeline();
+  timeline.merge([
+    entry(1),
+    entry(2, { type: "placeholder", content: "" }),
+    entry(3, { type: "edit", target: 1, content: "secret" }),
+    entry(4, { type: "edit", target: 2, content: "secret" }),
+    entry(5, { type: "removed", target: 1, content: "" }),
+  ]);
+  const texts = timeline.items().map((item) => (isNotice(item) ? item.text : item.content));
+  assert.deepEqual(texts, ["", ""]);
+});
