@@ -23,7 +23,7 @@ from router.events import Away
 from router.subscriptions import GAP, NEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from edge_config.kinds import RoomKind
     from edge_config.schema import Config
@@ -148,14 +148,8 @@ class Gateway:
 
     def whisper(self, room: AnyRoom, data: bytes) -> None:
         """See `seams.Gateway`."""
-        here = self._mine(room)
-        here.distribute()
-        encoded: dict[Codec, bytes] = {}
-        for member in here.everybody():
-            codec = member.transport.codec
-            if codec not in encoded:
-                encoded[codec] = codec.push_publication(here.channel_json, codec.publication(data, 0, b""))
-            member.transport.send_ephemeral(encoded[codec])
+        for member, payload in self._unkept(room, data):
+            member.transport.send_ephemeral(payload)
 
     def wall_ms(self) -> int:
         """See `seams.Gateway`."""
@@ -223,14 +217,8 @@ class Gateway:
 
     def push(self, room: AnyRoom, data: bytes) -> None:
         """See `seams.Server`."""
-        here = self._mine(room)
-        here.distribute()
-        encoded: dict[Codec, bytes] = {}
-        for member in here.everybody():
-            codec = member.transport.codec
-            if codec not in encoded:
-                encoded[codec] = codec.push_publication(here.channel_json, codec.publication(data, 0, b""))
-            member.transport.send(encoded[codec])
+        for member, payload in self._unkept(room, data):
+            member.transport.send(payload)
 
     def members(self, room: AnyRoom) -> Mapping[str, int]:
         """See `seams.Server`."""
@@ -303,6 +291,17 @@ class Gateway:
         if not isinstance(room, Room):
             raise TypeError(f"{room!r} is not a room of this gateway")
         return room
+
+    def _unkept(self, room: AnyRoom, data: bytes) -> Iterator[tuple[Member, bytes]]:
+        """All members of a room, each with a publication that has no offset, encoded once for each codec."""
+        here = self._mine(room)
+        here.distribute()
+        encoded: dict[Codec, bytes] = {}
+        for member in here.everybody():
+            codec = member.transport.codec
+            if codec not in encoded:
+                encoded[codec] = codec.push_publication(here.channel_json, codec.publication(data, 0, b""))
+            yield member, encoded[codec]
 
     def _slow_down(self, room: Room) -> None:
         """A node that needed no throttle by its configuration may need one for slow mode."""
