@@ -102,6 +102,13 @@ class Rates:
     user_publishes: float = setting(
         20.0, "Publications of a user per second, over all connections to this node.", Bounds(0), dev=0.0
     )
+    user_reports: float = setting(
+        1.0,
+        "Reports of messages by a user per second, over all connections to this node: each is told to all moderators"
+        " who are in the room.",
+        Bounds(0),
+        dev=0.0,
+    )
     room_publishes: float = setting(
         1000.0, "Publications in a room per second, by all its members on this node.", Bounds(0), dev=0.0
     )

@@ -107,8 +107,8 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     protobuf = ProtobufCodec(limits.commands_per_frame)
     rates = config.rates
     slow = any(kind.slow_mode_seconds for kind in config.kinds.values())
-    is_throttled = rates.user_publishes or rates.room_publishes or rates.site_publishes or slow
-    throttle = Throttle(rates) if is_throttled else None
+    across = (rates.user_publishes, rates.user_reports, rates.room_publishes, rates.site_publishes, slow)
+    throttle = Throttle(rates) if any(across) else None
     gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)

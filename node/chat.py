@@ -154,20 +154,25 @@ def publication(data: bytes, channel_json: bytes, user_json: bytes, ts_ms: int, 
     )  # fmt: skip
 
 
-def placeholder(cmid: str, reason: str) -> bytes:
-    """What stands for the canonical bytes of a message that was removed, and of its edits."""
-    return b'{"id":%b,"type":"placeholder","reason":%b}' % (_encode(cmid), _encode(reason))
+def placeholder(cmid: str, reason: str, target: int = 0) -> bytes:
+    """What stands for the canonical bytes of a message that was removed, and of its edits.
 
-
-def erased(cmid: str, channel_json: bytes, sender: bytes, ts_ms: int, sequence: int) -> bytes:
-    """What stands at the offset of a message whose body was erased.
-
-    The author's id went with the body. Clients take a message for the same where `userId` and `id` are, so the
-    author's pseudonym in the log, `sender`, stands for it.
+    Args:
+        cmid: The client's id of the entry.
+        reason: Why it was removed.
+        target: Of an edit, the message that it was of; 0: it was the message itself.
     """
-    return publication(
-        placeholder(cmid, "erased"), channel_json, b'"%b%b"' % (ERASED, sender.hex().encode()), ts_ms, sequence
-    )
+    head = b'{"id":%b,"type":"placeholder","reason":%b' % (_encode(cmid), _encode(reason))
+    return head + (b',"target":%d}' % target if target else b"}")
+
+
+def pseudonym(sender: bytes) -> bytes:
+    """What stands for the user id of an author whose message was erased, as JSON.
+
+    The id went with the body. Clients take a message for the same where `userId` and `id` are, so the author's
+    pseudonym in the log, `sender`, stands for it.
+    """
+    return b'"%b%b"' % (ERASED, sender.hex().encode())
 
 
 def timestamp(ts_ms: int) -> bytes:

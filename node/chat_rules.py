@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from node.chat import timestamp
 from node.codes import CommandError, ErrorCode
+from router.entry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from node.seams import Room
     from node.session import Session
     from router.entry import Entry
+    from router.events import Submit
 
 ROLES: Final = ("guest", "member", "moderator", "owner")
 """From the least to the most; another word of a site counts as member."""
@@ -85,6 +87,14 @@ def role_of(identity: Identity, room: Room) -> str:
     return max(own, granted, key=_rank)
 
 
+def slow_seconds(identity: Identity, room: Room, submit: Submit) -> int:
+    """Between what a user submits; 0: no slow mode, as for rulings and reports, and for those who moderate."""
+    seconds = room.kind.slow_mode_seconds
+    if room.rules is not None:
+        seconds = max(seconds, room.rules.slow_seconds)
+    return 0 if submit.kind == Kind.META or not seconds or role_of(identity, room) in MODERATING else seconds
+
+
 def _rank(role: str) -> int:
     return ROLES.index(role) if role in ROLES else 1 if role else -1
 
@@ -114,6 +124,17 @@ def check_speaking(session: Session, room: Room) -> None:
         raise _denied(f"{identity.user!r} is muted in {room.id.channel!r}{_until(rules.muted, identity.user)}")
     if rules.locked and role_of(identity, room) not in MODERATING:
         raise _denied(f"{room.id.channel!r} is locked; only moderators and owners may write")
+
+
+def check_reach(session: Session, room: Room, user: str, method: str) -> None:
+    """Refuse what a moderator would do to whom the room has made an owner.
+
+    Raises:
+        CommandError: 103.
+    """
+    rules = room.rules
+    if rules is not None and rules.roles.get(user) == "owner" and role_of(session.identity, room) != "owner":
+        raise _denied(f"{user!r} is an owner of {room.id.channel!r}, which only owners may {method}")
 
 
 def _holds(until: Mapping[str, int], user: str, now_ms: int) -> bool:
@@ -163,6 +184,7 @@ RULINGS: Final = {
     "grant": Ruling("role", "role", takes="role", right=frozenset({"owner"})),
 }
 """By the rpc's name."""
+REPORTED: Final = "reported"  # the event of a report: it sets nothing, and is for those who moderate
 _EXPELLING: Final = frozenset(ruling.event for ruling in RULINGS.values() if ruling.expels)
 
 
@@ -206,6 +228,9 @@ class Notice(Struct, gc=False):
         user: Whom it is about; empty: all.
         seconds: How long, or how slow.
         role: The role that was granted.
+        target: Sequence of the message that was reported.
+        author: Its author.
+        reason: Why it was.
         ts: When, in milliseconds since 1970.
     """
 
@@ -214,12 +239,20 @@ class Notice(Struct, gc=False):
     user: str = ""
     seconds: int = 0
     role: str = ""
+    target: int = 0
+    author: str = ""
+    reason: str = ""
     ts: int = 0
 
     @property
     def expels(self) -> bool:
         """Whether the user's subscription ends."""
         return self.event in _EXPELLING
+
+    @property
+    def reports(self) -> bool:
+        """Whether it is for those alone who moderate the room."""
+        return self.event == REPORTED
 
     def encode(self, channel: str) -> bytes:
         """The notice as clients are pushed it, JSON."""
@@ -230,6 +263,10 @@ class Notice(Struct, gc=False):
             body["until"] = timestamp(self.ts + self.seconds * 1000).decode()
         if self.role:
             body["role"] = self.role
+        if self.reports:
+            body |= {"target": self.target, "author": self.author}
+            if self.reason:
+                body["reason"] = self.reason
         return _encode(body)
 
 

@@ -13,13 +13,12 @@ from msgspec import Struct
 from typing_extensions import override
 
 from node.chat import MENTION_BYTES, bad, bound, refuse
-from node.chat_rules import MOST_SECONDS, ROLES, RULINGS, Given, canonical, check_speaking, role_of
+from node.chat_rules import MOST_SECONDS, ROLES, RULINGS, Given, canonical, check_reach, check_speaking, role_of
 from node.codes import CommandError, ErrorCode
-from node.permissions import check_entrance, denied
-from node.publishing import Submitted, require_chat
+from node.permissions import denied
+from node.publishing import Submitted, approach, require_chat
 from router.entry import Kind
 from router.events import Submit
-from router.ids import RoomId
 
 if TYPE_CHECKING:
     from edge_config.limits import Limits
@@ -73,10 +72,7 @@ def rule(session: Session, command_id: int, request: RpcRequest) -> None:
         submit = Submit(room.id, Kind.META, session.sender, given.id, data, session.user_json, ruled)
         session.await_outcome(room, ruled, submit)
 
-    parts, kind = session.options.kinds.find(given.channel)
-    subscription = session.subscriptions.get(given.channel)
-    check_entrance(given.channel, parts, session.identity, subscription.origin if subscription is not None else None)
-    session.open_room(command_id, RoomId(session.site, given.channel), kind, opened)
+    approach(session, given.channel, command_id, opened)
 
 
 def parse(ruling: Ruling, data: bytes, limits: Limits) -> Given:
@@ -114,11 +110,10 @@ def _check_rights(session: Session, room: Room, method: str, ruling: Ruling, giv
     role = role_of(session.identity, room)
     if role not in ruling.right:
         raise denied(f"{method} is for {' and '.join(sorted(f'{right}s' for right in ruling.right))}")
+    check_reach(session, room, given.user, method)
     rules = room.rules
     if rules is None:
         return
-    if role != "owner" and rules.roles.get(given.user) == "owner":
-        raise denied(f"{given.user!r} is an owner of {room.id.channel!r}, which only owners may {method}")
     if ruling.sets and ruling.of_user and len(rules) >= MOST_RULES:
         limit = f"{room.id.channel!r} has {len(rules)} mutes, bans and roles; undo some"
         raise CommandError(ErrorCode.LIMIT_EXCEEDED, limit)

@@ -230,6 +230,34 @@ class Client:
         """Take a reaction back."""
         return await self._submit(channel, "unreact", {"target": target, "emoji": emoji}, id, SEND_SECONDS)
 
+    async def restore(self, channel: str, target: int, *, id: str | None = None) -> Message:  # noqa: A002
+        """Undo the removal of a message; for those who moderate."""
+        return await self._submit(channel, "restore", {"target": target}, id, SEND_SECONDS)
+
+    async def clear(
+        self, channel: str, user: str, *, since: int | None = None, reason: str | None = None, id: str | None = None  # noqa: A002
+    ) -> Message:  # fmt: skip
+        """Remove all messages of a user, or those from sequence `since` on; for those who moderate."""
+        fields = {"user": user, "since": since, "reason": reason}
+        return await self._submit(channel, "clear", fields, id, SEND_SECONDS)
+
+    async def report(
+        self, channel: str, target: int, *, reason: str | None = None, id: str | None = None  # noqa: A002
+    ) -> None:  # fmt: skip
+        """Tell those who moderate a room of a message."""
+        await self._submit(channel, "report", {"target": target, "reason": reason}, id, SEND_SECONDS)
+
+    async def moderate(self, channel: str, ruling: str, *, id: str | None = None, **given: object) -> None:  # noqa: A002
+        """Lay something down in a room, for those who moderate: `await client.moderate("support", "ban", user="u7")`.
+
+        Args:
+            channel: The room.
+            ruling: `mute`, `ban`, `slow` or another of docs/chat.md.
+            id: Its id, if it is another attempt at one of before; else it gets a new one.
+            given: What the ruling takes.
+        """
+        await self._submit(channel, ruling, given, id, SEND_SECONDS)
+
     async def publish(self, channel: str, data: object, *, seconds: float = ASK_SECONDS) -> None:
         """Publish any JSON in a room of schema `any`, at most once: there, publications have no id to repeat them by.
 

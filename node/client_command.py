@@ -172,7 +172,7 @@ def told(event: Publication) -> str:
     said = {
         "placeholder": "(removed)",
         "edit": f"(of {data.get('target')}) {data.get('content')}",
-        "removed": f"(removed {data.get('target')})",
+        "removed": f"(removed {data.get('target') or 'all of ' + str(data.get('user'))})",
         "reaction": f"{data.get('emoji')} (to {data.get('target')})",
         "unreaction": f"(took back {data.get('emoji')} to {data.get('target')})",
     }.get(data["type"], data.get("content") or f"({data['type']})")

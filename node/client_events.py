@@ -42,6 +42,8 @@ class Message(TypedDict, total=False):
     emoji: str
     by: str
     reason: str
+    user: str
+    since: int
     event: str
     data: Any
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from edge_config.limits import Rates
-from node.chat_rules import Rules, notice_of
+from node.chat_rules import MODERATING, Rules, notice_of
 from node.codes import DisconnectCode, UnsubscribeCode
 from node.connection import Connection
 from node.logs import events
@@ -74,6 +74,7 @@ class Gateway:
         self._populated: dict[RoomId, Room] = {}
         self._dirty: dict[Room, None] = {}
         self._users: dict[tuple[str, str], dict[str, User]] = {}
+        self._moderators: dict[str, dict[str, User]] = {}  # by site and client: whose tokens say so
 
     def attach(self, router: Router) -> None:
         """The router that this gateway is the edge of."""
@@ -192,6 +193,8 @@ class Gateway:
         if most and len(connections) >= most:
             return f"a user may have {most} connections"
         connections[user.client] = user
+        if user.identity.role in MODERATING:
+            self._moderators.setdefault(user.site, {})[user.client] = user
         return None
 
     def forget(self, user: User) -> None:
@@ -199,6 +202,9 @@ class Gateway:
         connections = self._users.get((user.site, user.user))
         if connections is not None and connections.pop(user.client, None) is not None and not connections:
             del self._users[user.site, user.user]
+        moderators = self._moderators.get(user.site)
+        if moderators is not None and moderators.pop(user.client, None) is not None and not moderators:
+            del self._moderators[user.site]
 
     # -- for the server API --------------------------------------------------------------------------------------
 
@@ -306,7 +312,7 @@ class Gateway:
     def _slow_down(self, room: Room) -> None:
         """A node that needed no throttle by its configuration may need one for slow mode."""
         if room.rules is not None and room.rules.slow_seconds and self.throttle is None:
-            self.throttle = Throttle(Rates(user_publishes=0.0, room_publishes=0.0))
+            self.throttle = Throttle(Rates(user_publishes=0.0, user_reports=0.0, room_publishes=0.0))
 
     def _rule(self, entry: Entry) -> None:
         """A moderator has laid something down: it holds from now on, and whom it concerns is told."""
@@ -318,6 +324,10 @@ class Gateway:
         self._slow_down(room)
         data = notice.encode(room.id.channel)
         room.distribute()
+        if notice.reports:
+            for user in self._moderators_in(room):
+                user.push_message(data)
+            return
         if not notice.user:
             for member in room.everybody():
                 member.transport.send(member.transport.codec.push_message(data))
@@ -326,6 +336,15 @@ class Gateway:
             user.push_message(data)
             if notice.expels:
                 user.unsubscribe(entry.room.channel, UnsubscribeCode.SERVER, notice.event)
+
+    def _moderators_in(self, room: Room) -> list[User]:
+        """The connections of those who moderate a room and are in it."""
+        site, channel = room.id
+        found = dict(self._moderators.get(site, {}))
+        for user, role in room.rules.roles.items() if room.rules is not None else ():
+            if role in MODERATING:
+                found |= self._users.get((site, user), {})
+        return [user for user in found.values() if channel in user.subscriptions]
 
     def _deliver(self, room: Room, entry: Entry) -> None:
         arrival = room.cursor.arrive(entry.sequence)

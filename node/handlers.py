@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from node import chat_acting, chat_entries, chat_rules, chat_ruling, connecting, publishing, reading, subscribing
+from node import (
+    chat_acting,
+    chat_clearing,
+    chat_entries,
+    chat_reporting,
+    chat_rules,
+    chat_ruling,
+    connecting,
+    publishing,
+    reading,
+    subscribing,
+)
 from node.codes import CommandError, ErrorCode
 
 if TYPE_CHECKING:
@@ -40,6 +51,8 @@ RPCS: Final[dict[str, Callable[[Session, int, RpcRequest], None]]] = {
     "reply": publishing.send,
     **dict.fromkeys(chat_entries.ACTIONS, chat_acting.act),
     **dict.fromkeys(chat_rules.RULINGS, chat_ruling.rule),
+    "clear": chat_clearing.clear,
+    "report": chat_reporting.report,
     "typing": chat_ruling.typing,
 }
 """By the name that the client gives."""

@@ -18,11 +18,19 @@ _CHAT: Final = Schema.CHAT  # an attribute of an Enum costs more each time
 def chat_data(room: Room, entry: Entry) -> bytes:
     """A chat room's entry as the whole message, JSON."""
     if not entry.data:
-        if entry.removal is not None:
-            head = chat.placeholder(entry.cmid, entry.removal.reason or chat.REMOVED)
-            return chat.publication(head, room.channel_json, entry.info, entry.ts, entry.sequence)
-        return chat.erased(entry.cmid, room.channel_json, entry.sender, entry.ts, entry.sequence)
+        return _placeholder(room, entry)
     return chat.publication(entry.data, room.channel_json, entry.info, entry.ts, entry.sequence)
+
+
+def _placeholder(room: Room, entry: Entry) -> bytes:
+    removal = entry.removal
+    author, reason = entry.info, chat.REMOVED
+    if entry.erased:
+        author, reason = chat.pseudonym(entry.sender), "erased"
+    elif removal is not None and removal.reason:
+        reason = removal.reason
+    head = chat.placeholder(entry.cmid, reason, removal.target if removal is not None else 0)
+    return chat.publication(head, room.channel_json, author, entry.ts, entry.sequence)
 
 
 def encode_publication(codec: Codec, room: Room, entry: Entry) -> bytes:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
+    from edge_config.kinds import RoomKind
+    from node.permissions import Origin
     from node.protocol import PublishRequest, RpcRequest
     from node.seams import Page, Room
     from node.session import Session
@@ -152,11 +154,35 @@ def enter(session: Session, channel: str, command_id: int, then: Callable[[Room]
     Raises:
         CommandError: 103, it may not; 102 or 107, there is no such room.
     """
+
+    def check(kind: RoomKind, origin: Origin | None) -> None:
+        require(kind.publish, session.identity, origin, f"publishing in {channel!r}")
+
+    approach(session, channel, command_id, then, check)
+
+
+def approach(
+    session: Session, channel: str, command_id: int, then: Callable[[Room], None],
+    check: Callable[[RoomKind, Origin | None], None] | None = None,
+) -> None:  # fmt: skip
+    """Open a room that the client may or may not be in; everything waits behind the command.
+
+    Args:
+        session: The client.
+        channel: The room's.
+        command_id: Of the running command.
+        then: What is done in the room.
+        check: Refuses by the room's kind, and by how the client came in (None: it is not in).
+
+    Raises:
+        CommandError: 103, it may not; 102 or 107, there is no such room.
+    """
     parts, kind = session.options.kinds.find(channel)
     subscription = session.subscriptions.get(channel)
     origin = subscription.origin if subscription is not None else None
     check_entrance(channel, parts, session.identity, origin)
-    require(kind.publish, session.identity, origin, f"publishing in {channel!r}")
+    if check is not None:
+        check(kind, origin)
     session.open_room(command_id, RoomId(session.identity.site, channel), kind, then)
 
 

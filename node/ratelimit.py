@@ -101,14 +101,17 @@ class Throttle:
     """
 
     __slots__ = (
-        "_burst_seconds", "_room_rate", "_rooms", "_site_rate", "_sites", "_slow", "_user_rate", "_users", "limit",
+        "_burst_seconds", "_report_rate", "_reports", "_room_rate", "_rooms", "_site_rate", "_sites", "_slow",
+        "_user_rate", "_users", "limit",
     )  # fmt: skip
 
     def __init__(self, rates: Rates) -> None:
         self._user_rate, self._room_rate, self._site_rate = (
             rates.user_publishes, rates.room_publishes, rates.site_publishes,
         )  # fmt: skip
+        self._report_rate = rates.user_reports
         self.limit = ""
+        self._reports: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
         self._sites: OrderedDict[str, Bucket] = OrderedDict()
         self._burst_seconds = rates.burst_seconds
         self._users: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
@@ -141,6 +144,14 @@ class Throttle:
                 self.limit = "site_publishes"
                 return wait
         return 0.0
+
+    def report(self, site: str, user: str, now: float) -> float:
+        """Whether a user may report a message now: 0.0, or the seconds to wait."""
+        if not self._report_rate:
+            return 0.0
+        self.limit = "user_reports"
+        burst = self._report_rate * self._burst_seconds
+        return _bucket(self._reports, (site, user), self._report_rate, burst, now).take(now)
 
 
 def _bucket(buckets: OrderedDict[K, Bucket], key: K, rate: float, burst: float, now: float) -> Bucket:

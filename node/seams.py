@@ -158,6 +158,10 @@ class User(Protocol):
     def identity(self) -> Identity:
         """What its token says."""
 
+    @property
+    def subscriptions(self) -> Mapping[str, object]:
+        """Its subscriptions by channel."""
+
     def disconnect(self, code: DisconnectCode, reason: str = "") -> None:
         """Close the connection; `reason` is added to the code's text."""
 

@@ -137,6 +137,11 @@ class Session:
         """The user id."""
         return self.identity.user
 
+    @property
+    def now(self) -> float:
+        """Monotonic seconds of the last call."""
+        return self._now
+
     # -- what the hub calls --------------------------------------------------------------------------------------
 
     def receive(self, payload: bytes, now: float) -> None:
@@ -191,8 +196,7 @@ class Session:
         if self.leave(channel) is None:
             return
         self.gateway.counters.unsubscribes[code] += 1
-        text = reason or code.text
-        self.transport.send(self.transport.codec.push_unsubscribe(channel, code, text))
+        self.transport.send(self.transport.codec.push_unsubscribe(channel, code, reason or code.text))
 
     def subscribe(self, joining: Joining, now: float, done: Callable[[CommandError | None], None]) -> None:
         """Have the client enter a room unasked: it is pushed the place first, then what it missed.
@@ -317,10 +321,10 @@ class Session:
             return True
         if rates.refused >= MOST_REFUSED:
             raise Disconnect(DisconnectCode.TOO_MANY_REQUESTS)
-        self._fail(command_id, name, self._too_many(wait, rates.limit))
+        self._fail(command_id, name, self.too_many(wait, rates.limit))
         return False
 
-    def _too_many(self, wait: float, limit: str) -> CommandError:
+    def too_many(self, wait: float, limit: str) -> CommandError:
         """Error 111, with the seconds to wait and the limit that says so."""
         self.gateway.counters.limited[limit] += 1
         return CommandError(ErrorCode.TOO_MANY_REQUESTS, f"wait {wait:.1f} s ({limit})")
@@ -375,13 +379,11 @@ class Session:
         throttle = self.gateway.throttle
         if throttle is not None:
             slow = room.kind.slow_mode_seconds
-            if room.rules is not None:
-                slow = max(slow, room.rules.slow_seconds)
-            if slow and chat_rules.role_of(self.identity, room) in chat_rules.MODERATING:
-                slow = 0
+            if slow or room.rules is not None:
+                slow = chat_rules.slow_seconds(self.identity, room, submit)
             wait = throttle.publish(room.id, self.identity.user, slow, self._now)
             if wait:
-                raise self._too_many(wait, throttle.limit)
+                raise self.too_many(wait, throttle.limit)
         self._submitted[submitted] = None
         if len(self._submitted) >= MOST_SUBMITTED:
             self._pause()
@@ -593,7 +595,6 @@ class Session:
 
 
 _CLOSE_TEXTS: Final = {int(code): code.text for code in DisconnectCode}
-_OUT_OF_TURN: Final = ("{} comes once, first", "{} before connect")
 
 
 def _too_late() -> CommandError:

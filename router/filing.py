@@ -17,7 +17,7 @@ from router.ids import dedupe_key
 from router.known_keys import KnownKeys, record
 from router.log_rows import Rows
 from router.log_schema import EPOCHS, META, VISIBLE
-from router.removal import aim_of
+from router.removal_tables import RemovalTables
 from router.room_values import changes_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ CHUNK_BYTES: Final = 65_536  # what a read of one entry may have to fetch and cu
 PLACE_ENTRIES: Final = 256
 ROOM_IDS: Final = 100_000  # remembered; more are looked up again
 MERGED_PER_KEY: Final = 6  # keys moved for each new one; a key is moved once for each level of runs
+_AIMED: Final = frozenset({Kind.EDIT, Kind.REMOVED, Kind.RESTORED})
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -65,6 +66,7 @@ class Filing:
             "ON CONFLICT(shard) DO UPDATE SET lsn=excluded.lsn, chain=excluded.chain,"
             " commit_lsn=max(commit_lsn, excluded.commit_lsn)",
         )
+        self._removals = RemovalTables(connection)
         self.keys = KnownKeys(connection)
 
     def file(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
@@ -120,24 +122,14 @@ class Filing:
     def _file_effect(self, entry: Entry) -> None:
         """File what an entry does to others, in the order of their room."""
         room = self._ids[entry.room]
-        if entry.kind == Kind.EDIT:
-            self._execute(
-                "INSERT INTO edit(room, sequence, target) VALUES (?,?,?)", (room, entry.sequence, aim_of(entry)[0])
-            )
-        elif entry.kind == Kind.REMOVED:
-            target, reason = aim_of(entry)
-            self._execute(
-                "INSERT OR REPLACE INTO removed(room, target, sequence, ts, reason, erased) VALUES (?,?,?,?,?,0)",
-                (room, target, entry.sequence, entry.ts, reason),
-            )
+        if entry.kind in _AIMED:
+            self._removals.file(room, entry)
         elif entry.kind == Kind.META:
             for name, value in changes_of(entry).items():
                 if value is None:
                     self._execute("DELETE FROM state WHERE room=? AND name=?", (room, name))
                 else:
                     self._execute("INSERT OR REPLACE INTO state(room, name, value) VALUES (?,?,?)", (room, name, value))
-        elif entry.kind == Kind.RESTORED:
-            self._execute("DELETE FROM removed WHERE room=? AND target=? AND NOT erased", (room, aim_of(entry)[0]))
 
     def _file_places(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
         ids = self._ids

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from router.entry import Entry, Kind, decode, split
+from router.entry import Entry, decode, split
 from router.errors import CorruptEntry
 from router.events import RoomRecord
 from router.known_keys import find_keys, scan_numbers
 from router.log_schema import VISIBLE
-from router.removal import Removal, body_of, hide
+from router.removal_tables import RemovalTables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from router.ids import RoomId
 
 CHUNKS_AT_ONCE: Final = 100  # rows of one statement; a long reader keeps checkpoints from finishing
-
-_REMOVED: Final = "SELECT target, sequence, ts, reason FROM removed WHERE room=?"
 
 
 class LogReader:
@@ -32,6 +30,7 @@ class LogReader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection, self._execute = connection, connection.execute
+        self._removals = RemovalTables(connection)
 
     def room(self, room: RoomId) -> RoomRecord:
         """The head of a room; of one that was never written, the beginning."""
@@ -84,28 +83,7 @@ class LogReader:
             if len(taken) == read.limit or (left < 0 and taken):
                 break
             taken.append(entry)
-        return self._hide_removed(row[0], taken)
-
-    def _hide_removed(self, room: int, entries: list[Entry]) -> list[Entry]:
-        if not entries:
-            return entries
-        ends = entries[0].sequence, entries[-1].sequence
-        rows = self._execute(_REMOVED + " AND target BETWEEN ? AND ?", (room, min(ends), max(ends))).fetchall()
-        removed = {target: Removal(*what) for target, *what in rows}
-        for at, entry in enumerate(entries):
-            if entry.kind == Kind.EDIT:
-                target = body_of(entry)
-                if not min(ends) <= target <= max(ends):
-                    row = self._execute(_REMOVED + " AND target=?", (room, target)).fetchone()
-                    if row is not None:
-                        entries[at] = hide(entry, Removal(*row[1:]))
-                    continue
-            elif entry.kind != Kind.MESSAGE or not removed:
-                continue
-            removal = removed.get(body_of(entry))
-            if removal is not None:
-                entries[at] = hide(entry, removal)
-        return entries
+        return self._removals.show(row[0], taken)
 
     def _wires_on(self, room: int, read: History) -> Iterator[bytes]:
         since = read.since or 0

@@ -14,8 +14,7 @@ chunk     entries of one room, their canonical bytes one after the other
 place     runs of a shard's log: which entry is where, and the chain before the run
 run       runs of dedupe keys (router/known_keys.py)
 known     pages of those runs: where a client's message was first written
-removed   by room and target: what REMOVED entries hide, and whether it was erased (router/removal.py)
-edit      by room and sequence: which message an EDIT entry is about
+removed   what was removed, see router/removal_tables.py; as are cleared, restored and edit
 state     by room and name: what META entries have set
 ========  ============================================================================================
 """
@@ -109,7 +108,21 @@ def _add_removed(db: sqlite_utils.Database) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (_create, _add_removed)
+def _add_cleared(db: sqlite_utils.Database) -> None:
+    execute = db.conn.execute
+    execute(
+        "CREATE TABLE cleared(room INTEGER NOT NULL, author BLOB NOT NULL, first INTEGER NOT NULL,"
+        " sequence INTEGER NOT NULL, ts INTEGER NOT NULL, reason TEXT NOT NULL, reached INTEGER NOT NULL,"
+        " PRIMARY KEY(room, author, first)) WITHOUT ROWID"
+    )
+    execute("CREATE INDEX cleared_due ON cleared(ts)")
+    execute(
+        "CREATE TABLE restored(room INTEGER NOT NULL, target INTEGER NOT NULL, sequence INTEGER NOT NULL,"
+        " PRIMARY KEY(room, target)) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (_create, _add_removed, _add_cleared)
 """Each takes the database from the version of its index to the next; none is ever changed once released."""
 
 

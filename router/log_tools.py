@@ -18,7 +18,8 @@ from router.errors import CorruptEntry, StorageFault
 from router.ids import RoomId
 from router.log_schema import FILE_NAME, MIGRATIONS, VISIBLE, open_reader
 from router.log_verification import Report, Verification, read_journal
-from router.removal import Removal, aim_of, body_of, hide, removal_of, whole
+from router.removal import Removals, whole
+from router.removal_tables import RemovalTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,35 +160,27 @@ def _visible(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]
             continue
         chunks = execute("SELECT wires FROM chunk WHERE room=? AND stream=? ORDER BY first", (number, VISIBLE))
         unfiled = waiting.pop(RoomId(site, channel), [])
-        removed = _removed(connection, number, unfiled)
+        removals = _removals(connection, number, unfiled)
         for (wires,) in chunks:
             for wire in split(wires):
                 entry = decode(wire, None)
                 if entry.sequence > floor:
-                    yield _shown(entry, removed)
+                    yield removals.show(entry)
         for entry in unfiled:
-            yield _shown(entry, removed)
+            yield removals.show(entry)
     for room in sorted(waiting):
-        removed = _removed(connection, 0, waiting[room])
+        removals = _removals(connection, 0, waiting[room])
         for entry in waiting[room]:
-            yield _shown(entry, removed)
+            yield removals.show(entry)
 
 
-def _removed(connection: sqlite3.Connection, room: int, unfiled: list[Entry]) -> dict[int, Removal]:
-    """What is removed in a room, by target."""
-    rows = connection.execute("SELECT target, sequence, ts, reason FROM removed WHERE room=?", (room,))
-    removed = {target: Removal(*what) for target, *what in rows}
+def _removals(connection: sqlite3.Connection, room: int, unfiled: list[Entry]) -> Removals:
+    """What is removed and restored in a room."""
+    removals = RemovalTables(connection).of_room(room)
     for entry in unfiled:
-        if entry.kind == Kind.REMOVED:
-            removed[aim_of(entry)[0]] = removal_of(entry)
-        elif entry.kind == Kind.RESTORED:
-            removed.pop(aim_of(entry)[0], None)
-    return removed
-
-
-def _shown(entry: Entry, removed: dict[int, Removal]) -> Entry:
-    removal = removed.get(body_of(entry)) if removed else None
-    return entry if removal is None else hide(entry, removal)
+        if entry.kind in {Kind.REMOVED, Kind.RESTORED}:
+            removals.note(entry, 0)
+    return removals
 
 
 def _waiting(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]) -> dict[RoomId, list[Entry]]:
@@ -207,6 +200,8 @@ def _exported(entry: Entry, *, with_removed: bool) -> dict[str, Any]:
     data: Any = None
     if entry.removal is not None and not with_removed:
         data = {"id": entry.cmid, "type": "placeholder", "reason": entry.removal.reason}
+        if entry.removal.target:
+            data["target"] = entry.removal.target
     elif not entry.erased:
         data = _value(whole(entry).data)
     return {

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from router.entry import Kind, erase, split
+from router.entry import Kind
+from router.erasure import Erasure
 from router.errors import CorruptEntry
 from router.ids import RoomId
 from router.log_schema import EPOCHS, PAGE_BYTES, VISIBLE
+from router.removal_tables import RemovalTables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,7 +34,6 @@ CHUNKS_AT_ONCE: Final = 32  # at most 64 KiB each, whose pages are all read when
 PLACES_AT_ONCE: Final = 16  # rows of up to 256 entries
 SHARDS_AT_ONCE: Final = 16
 KEYS_AT_ONCE: Final = 2000
-ERASED_AT_ONCE: Final = 16  # messages, each of whose entries costs a chunk that is written anew
 ERASE_MARGIN_MS: Final = 3_600_000  # a restoration that came at the last moment is filed long before
 
 _decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
@@ -65,6 +66,7 @@ class Retention:
     def __init__(self, connection: sqlite3.Connection, keys: KnownKeys) -> None:
         self._execute = connection.execute
         self._keys = keys
+        self._removals, self._erasure = RemovalTables(connection), Erasure(connection)
         self._rule: Rule | None = None
         self._now_ms = self._dedupe_ms = self._undo_ms = 0
         self._room = 0
@@ -126,7 +128,7 @@ class Retention:
             if more:
                 break  # the next slice goes on in this room
             self._room = number
-        if not rows and not self._erase_due():
+        if not rows and not self._erase():
             self._keys.forget(self._now_ms - self._dedupe_ms)
             self._keys.step(KEYS_AT_ONCE)
             if not self._keys.busy:
@@ -154,7 +156,7 @@ class Retention:
             floor = last
         if floor:
             self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (floor, dropped, room))
-            self._forget_removed(room, floor)
+            self._removals.forget(room, floor)
         return floor, gone, gone == most
 
     def _drop_oldest(self) -> list[tuple[RoomId, int]]:
@@ -172,7 +174,7 @@ class Retention:
             self._execute("DELETE FROM chunk WHERE id=?", (number,))
             self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (last, length, room))
             floors[room] = last
-            self._forget_removed(room, last)
+            self._removals.forget(room, last)
             self._excess -= length + PAGE_BYTES // 2  # on average as much of its last page is empty
             if self._excess <= 0:
                 break
@@ -184,48 +186,9 @@ class Retention:
         names = (self._execute("SELECT site, channel FROM room WHERE id=?", (room,)).fetchone() for room in floors)
         return [(RoomId(*name), floor) for name, floor in zip(names, floors.values(), strict=True)]
 
-    # -- what was removed ----------------------------------------------------------------------------------------
-
-    def _forget_removed(self, room: int, floor: int) -> None:
-        """Drop the marks of messages that are gone, with all their edits."""
-        self._execute("DELETE FROM edit WHERE room=? AND sequence<=?", (room, floor))
-        self._execute(
-            "DELETE FROM removed WHERE room=? AND target<=? AND sequence<=?"
-            " AND NOT EXISTS (SELECT 1 FROM edit WHERE edit.room=removed.room AND edit.target=removed.target)",
-            (room, floor, floor),
-        )
-
-    def _erase_due(self) -> bool:
-        """Erase some of the messages whose time is over; whether there were any."""
-        if not self._undo_ms:
-            return False
-        due = self._execute(
-            "SELECT room, target FROM removed WHERE NOT erased AND ts<? LIMIT ?",
-            (self._now_ms - self._undo_ms - ERASE_MARGIN_MS, ERASED_AT_ONCE),
-        ).fetchall()
-        if due:
-            self._execute("PRAGMA secure_delete=1")  # what is overwritten must not stay in the file's unused bytes
-            for room, target in due:
-                edits = self._execute("SELECT sequence FROM edit WHERE room=? AND target=?", (room, target)).fetchall()
-                for sequence in (target, *(sequence for (sequence,) in edits)):
-                    self._erase(room, sequence)
-                self._execute("UPDATE removed SET erased=1 WHERE room=? AND target=?", (room, target))
-            self._execute("PRAGMA secure_delete=0")
-        return bool(due)
-
-    def _erase(self, room: int, sequence: int) -> None:
-        row = self._execute(
-            "SELECT id, first, last, wires FROM chunk WHERE room=? AND stream=? AND first<=?"
-            " ORDER BY first DESC LIMIT 1",
-            (room, VISIBLE, sequence),
-        ).fetchone()
-        if row is None or row[2] < sequence:
-            return
-        wires = list(split(row[3]))
-        wires[sequence - row[1]] = erase(wires[sequence - row[1]])
-        erased = b"".join(wires)
-        self._execute("UPDATE chunk SET wires=? WHERE id=?", (erased, row[0]))
-        self._execute("UPDATE room SET bytes=bytes-? WHERE id=?", (len(row[3]) - len(erased), room))
+    def _erase(self) -> bool:
+        """Erase some of what was removed and whose time is over; whether there was any."""
+        return bool(self._undo_ms) and self._erasure.step(self._now_ms - self._undo_ms - ERASE_MARGIN_MS)
 
     # -- the places of entries that are gone ---------------------------------------------------------------------
 

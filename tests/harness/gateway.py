@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from node.chat_rules import Rules, notice_of
+from node.chat_rules import MODERATING, Rules, notice_of, role_of
 from node.codes import DisconnectCode, UnsubscribeCode
 from node.counters import Counters
 from node.protocol import JsonCodec
@@ -271,7 +271,10 @@ class FakeGateway:
         room.rules = Rules.of(room.values)
         notice = notice_of(entry)
         for user in list(self.users):
-            if notice.user in {"", user.user}:
+            if notice.reports:
+                if room.id.channel in user.subscriptions and role_of(user.identity, room) in MODERATING:
+                    user.push_message(notice.encode(room.id.channel))
+            elif notice.user in {"", user.user}:
                 user.push_message(notice.encode(room.id.channel))
                 if notice.expels:
                     user.unsubscribe(room.id.channel, UnsubscribeCode.SERVER, notice.event)

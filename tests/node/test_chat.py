@@ -38,17 +38,20 @@ def test_everybody_is_sent_the_whole_message() -> None:
     }  # fmt: skip
 
 
-def test_an_erased_message_keeps_its_place_and_nothing_else() -> None:
-    sent = json.loads(chat.erased("1", b'"r"', bytes.fromhex("00ff"), 0, 5))
-    assert sent == {
-        "id": "1", "type": "placeholder", "reason": "erased", "chatRoom": "r", "userId": "erased:00ff",
+@pytest.mark.parametrize(("target", "more"), [(0, {}), (3, {"target": 3})])
+def test_a_removed_message_keeps_its_place_and_its_edits_say_of_what_they_were(
+    target: int, more: dict[str, int]
+) -> None:
+    head = chat.placeholder("1", "rude", target)
+    sent = json.loads(chat.publication(head, b'"r"', chat.pseudonym(bytes.fromhex("00ff")), 0, 5))
+    assert sent == more | {
+        "id": "1", "type": "placeholder", "reason": "rude", "chatRoom": "r", "userId": "erased:00ff",
         "timestamp": "1970-01-01T00:00:00.000Z", "sequence": 5,
     }  # fmt: skip
 
 
 def test_erased_messages_of_two_authors_under_one_id_are_not_the_same_to_clients() -> None:
-    ann, bob = (json.loads(chat.erased("1", b'"r"', sender, 0, 5)) for sender in (b"ann", b"bob"))
-    assert (ann["userId"], ann["id"]) != (bob["userId"], bob["id"])
+    assert chat.pseudonym(b"ann") != chat.pseudonym(b"bob")
 
 
 @pytest.mark.parametrize("type_", ["image", "file"])

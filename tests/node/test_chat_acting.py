@@ -106,8 +106,8 @@ def test_a_removed_message_and_its_edits_are_placeholders_from_then_on(world: Wo
     said(author, 2)
     rpc(moderator, "delete", id="d1", target=1, reason="rude")
     first, edit, second, removed = served(author)
-    for sequence, (entry, message_id) in enumerate([(first, "m1"), (edit, "e1")], 1):
-        assert entry == {
+    for sequence, (entry, message_id, more) in enumerate([(first, "m1", {}), (edit, "e1", {"target": 1})], 1):
+        assert entry == more | {
             "id": message_id, "type": "placeholder", "reason": "rude", "chatRoom": "r", "userId": "u1",
             "sequence": sequence, "timestamp": entry["timestamp"],
         }  # fmt: skip

@@ -91,6 +91,32 @@ async def test_messages_are_edited_removed_and_reacted_to(node: NodeProcess) -> 
     assert (removed["type"], removed["target"]) == ("removed", target)
 
 
+async def test_members_report_and_moderators_act(node: NodeProcess) -> None:
+    with trio.fail_after(SECONDS):
+        async with (
+            open_client(node.url, token=token("ada")) as ada,
+            open_client(node.url, token=token("mod", role="moderator")) as moderator,
+            moderator.subscribe("ruled") as room,
+            ada.subscribe("ruled"),
+        ):
+            target = (await moderator.send("ruled", "rude"))["sequence"]
+            await ada.report("ruled", target, reason="rude")
+            await ada.send("ruled", "flood")
+            await moderator.moderate("ruled", "mute", user="ada", seconds=60)
+            with pytest.raises(Refused) as refused:
+                await ada.send("ruled", "more")
+            cleared = await moderator.clear("ruled", "ada", since=1, reason="flood")
+            assert (await moderator.history("ruled")).publications[1].data["type"] == "placeholder"
+            await moderator.restore("ruled", 2)
+            assert (await moderator.history("ruled")).publications[1].data["content"] == "flood"
+            seen = [await anext(room) for _ in range(3)]
+            assert [event.data for event in seen if isinstance(event, Publication)][-1] == cleared
+            assert [notice["event"] for notice in moderator.notices()] == ["reported"]
+            assert [notice["event"] for notice in ada.notices()] == ["muted"]
+    assert refused.value.code == 103
+    assert (cleared["user"], cleared["since"], cleared["reason"]) == ("ada", 1, "flood")
+
+
 async def test_typing_is_seen_by_others_and_has_no_place_in_the_room(node: NodeProcess) -> None:
     with trio.fail_after(SECONDS):
         async with (
