@@ -7,8 +7,8 @@ from edge_config.faults import Fault
 from edge_config.secret import Secret
 from edge_config.setting import Bounds, section, setting
 
-SCOPES = ("publish", "read", "manage", "admin")
-"""What a key may do: publish; read history, presence and rooms; act on connections and rooms; or all of it."""
+SCOPES = ("publish", "read", "manage", "moderate", "admin")
+"""What a key may do: publish; read history, presence, rooms and users; act on connections; moderate; or all of it."""
 
 KEY_CHARACTERS = 32  # of 4 bits each, as `openssl rand -hex 16` makes them: 128 bits can't be guessed
 
@@ -41,8 +41,8 @@ class Api:
     keys: Secret | None = setting(
         None,
         "API keys of the default site, with spaces or line ends between them, each of at least 32 characters"
-        " (`openssl rand -hex 32`). `SCOPE,SCOPE:` before a key restricts it to some of `publish`, `read`, `manage`;"
-        " else it may do everything. Empty: no key of the default site.",
+        " (`openssl rand -hex 32`). `SCOPE,SCOPE:` before a key restricts it to some of `publish`, `read`, `manage`,"
+        " `moderate`; else it may do everything. Empty: no key of the default site.",
     )
     allow_weak_keys: bool = setting(
         default=False,

@@ -8,8 +8,6 @@ has one always. Requests are read and answers awaited here; methods are carried 
 
 from __future__ import annotations
 
-import fnmatch
-import re
 import time
 from contextlib import aclosing
 from functools import partial
@@ -30,12 +28,12 @@ from node.ratelimit import Bucket
 from node.session import COMMAND_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
     from edge_config.api import Api as Settings
-    from node.api_desk import Desk
+    from node.api_desk import Desk, Steps
     from node.api_keys import Caller, Keys
     from node.api_methods import Methods
     from node.metrics import Metrics
@@ -181,22 +179,22 @@ class Api:
         """The encoded result of one method."""
         if isinstance(request, calls.BroadcastRequest):
             return await self._broadcast(caller, request, until)
-        answer = await self._ask(caller, name, request, until)
-        if isinstance(request, calls.ChannelsRequest) and isinstance(answer, bytes):
-            return _listed(name, request.pattern, answer)
-        return answer
+        return await self._ask(caller, name, request, until)
 
     async def _ask(self, caller: Caller, name: str, request: Struct, until: float) -> bytes | CommandError:
         """Have the hub's task carry out a method, and wait for its answer."""
         pending: Pending[bytes | CommandError] = Pending()
         perform = METHODS[name].perform
 
-        def start() -> None:
-            if perform is not None and pending.begin():
-                try:
-                    perform(self._methods, caller.site, request, pending)
-                except CommandError as error:
-                    pending(error)
+        def start() -> Steps:
+            if perform is None or not pending.begin():
+                return None
+            try:
+                steps = perform(self._methods, caller.site, request, pending)
+            except CommandError as error:
+                pending(error)
+                return None
+            return None if steps is None else _while_awaited(steps, pending)
 
         if not self._desk.put(start):
             return CommandError(ErrorCode.INTERNAL, "too many requests are waiting; try again later")
@@ -273,18 +271,12 @@ def _scopeless(name: str) -> str:
     return f"{name} needs a key with the scope {METHODS[name].scope!r}"
 
 
-def _listed(name: str, pattern: str, rooms: bytes) -> bytes:
-    """Those of all rooms whose channels match."""
-    listed = msgspec.json.decode(rooms, type=calls.RoomsResult).rooms
-    if pattern:
-        matches = re.compile(fnmatch.translate(pattern)).match
-        listed = [room for room in listed if matches(room.channel)]
-    listed.sort(key=lambda room: room.channel)
-    if name == "rooms":
-        return msgspec.json.encode(calls.RoomsResult(listed))
-    return msgspec.json.encode(
-        calls.ChannelsResult({room.channel: calls.ChannelInfo(room.num_clients) for room in listed})
-    )
+def _while_awaited(steps: Iterator[None], pending: Pending[bytes | CommandError]) -> Iterator[None]:
+    """The slices of a long operation, as long as somebody waits for its answer."""
+    for _ in steps:
+        if pending.given_up:
+            return
+        yield
 
 
 async def _all(steps: Sequence[Callable[[], Awaitable[bytes | CommandError]]]) -> list[Any]:

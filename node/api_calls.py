@@ -6,14 +6,17 @@ be honoured is refused with 108, so that nobody believes in it.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from node.chat_rules import MOST_SECONDS
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Offset: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
-ANY: Final = Raw(b"")
+MOST_LISTED: Final = 10_000  # of a page: some hundred KiB
+Pattern: TypeAlias = Annotated[str, Meta(max_length=255)]
 
 
 class Position(Struct):
@@ -142,13 +145,13 @@ class PresenceStatsResult(Struct):
 
 
 class ChannelsRequest(Struct, kw_only=True):
-    """List rooms with members here.
+    """List all rooms with members here.
 
     Attributes:
         pattern: `*`, `?` and `[abc]` stand for characters; empty: all.
     """
 
-    pattern: Annotated[str, Meta(max_length=255)] = ""
+    pattern: Pattern = ""
 
 
 class ChannelInfo(Struct):
@@ -163,8 +166,26 @@ class ChannelsResult(Struct):
     channels: dict[str, ChannelInfo]
 
 
-class RoomsRequest(ChannelsRequest, kw_only=True):
-    """List rooms with members here, and where they stand."""
+class PageRequest(Struct, kw_only=True):
+    """Which part of a list is wanted.
+
+    Attributes:
+        limit: At most so many.
+        cursor: Of the page before; empty: the first page.
+    """
+
+    limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 1000
+    cursor: str = ""
+
+
+class RoomsRequest(PageRequest, kw_only=True):
+    """List rooms with members here, and where they stand, in the order of their names.
+
+    Attributes:
+        pattern: As of `channels`.
+    """
+
+    pattern: Pattern = ""
 
 
 class RoomInfo(Struct):
@@ -186,15 +207,94 @@ class RoomInfo(Struct):
 
 
 class RoomsResult(Struct):
-    """Rooms with members here, in the order of their names."""
+    """Rooms with members here, in the order of their names.
+
+    Attributes:
+        cursor: For the next page; empty: there is none.
+    """
 
     rooms: list[RoomInfo]
+    cursor: str = ""
+
+
+class MembersRequest(PageRequest, kw_only=True):
+    """List the users in a room, in the order of their ids."""
+
+    channel: str
 
 
 class MembersResult(Struct):
-    """How many connections each user has in a room."""
+    """How many connections each user has in a room.
 
-    members: dict[str, int]
+    Attributes:
+        cursor: For the next page; empty: there is none.
+    """
+
+    members: dict[str, Count]
+    cursor: str = ""
+
+
+class UsersRequest(PageRequest, kw_only=True):
+    """List the connected users, in the order of their ids.
+
+    Attributes:
+        pattern: As of `channels`, for user ids.
+    """
+
+    pattern: Pattern = ""
+
+
+class ListedUser(Struct):
+    """A connected user.
+
+    Attributes:
+        num_clients: Connections.
+        num_subs: Subscriptions of all of them.
+    """
+
+    user: str
+    num_clients: Count
+    num_subs: Count
+
+
+class UsersResult(Struct):
+    """Connected users, in the order of their ids.
+
+    Attributes:
+        cursor: For the next page; empty: there is none.
+    """
+
+    users: list[ListedUser]
+    cursor: str = ""
+
+
+class UserInfoRequest(Struct, kw_only=True):
+    """Ask for a user's connections."""
+
+    user: str
+
+
+class Connected(Struct):
+    """A connection.
+
+    Attributes:
+        client: Its client id.
+        role: What its token calls the user; empty: nothing.
+        guest: Whether nobody vouches for the user.
+        channels: Rooms that it is in, in the order of their names.
+    """
+
+    client: str
+    role: str
+    guest: bool
+    channels: list[str]
+
+
+class UserInfoResult(Struct):
+    """A user's connections here; none, if it is not connected."""
+
+    user: str
+    connections: list[Connected]
 
 
 class InfoRequest(Struct):
@@ -289,6 +389,111 @@ class DisconnectRequest(UserRequest, kw_only=True):
 
     whitelist: list[str] = []
     disconnect: DisconnectCodeBody | None = None
+
+
+class RuleRequest(ChannelRequest, kw_only=True):
+    """What moderators' calls have in common.
+
+    Attributes:
+        by: The user who does it; empty: the system. Whether that user may is for the caller to know.
+        idempotency_key: In a retry the same; then it is done once. At most 64 bytes.
+    """
+
+    by: str = ""
+    idempotency_key: str = ""
+
+
+class RuleUserRequest(RuleRequest, kw_only=True):
+    """A moderator's call about a user."""
+
+    user: str
+
+
+class RestrictRequest(RuleUserRequest, kw_only=True):
+    """Keep a user from something.
+
+    Attributes:
+        seconds: For how long; 0: until it is undone.
+    """
+
+    seconds: Annotated[int, Meta(ge=0, le=MOST_SECONDS)] = 0
+
+
+class SlowRequest(RuleRequest, kw_only=True):
+    """Let each user publish once in so many seconds; 0: as they like."""
+
+    seconds: Annotated[int, Meta(ge=0, le=MOST_SECONDS)]
+
+
+class GrantRequest(RuleUserRequest, kw_only=True):
+    """Give a user a role in a room; `member` takes it away."""
+
+    role: Literal["member", "moderator", "owner"]
+
+
+class MessageRequest(RuleRequest, kw_only=True):
+    """A moderator's call about a message.
+
+    Attributes:
+        target: Its sequence, which is its offset.
+    """
+
+    target: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+
+
+class DeleteMessageRequest(MessageRequest, kw_only=True):
+    """Remove a message: clients are shown a placeholder in its place.
+
+    Attributes:
+        reason: Shown there; at most 255 bytes.
+    """
+
+    reason: str = ""
+
+
+class EditMessageRequest(MessageRequest, kw_only=True):
+    """Give a message another text, as its author.
+
+    Attributes:
+        content: The new text.
+    """
+
+    content: str
+
+
+class RoomInfoRequest(ChannelRequest, kw_only=True):
+    """Ask for a room and what its moderators have laid down."""
+
+
+class Restriction(Struct, omit_defaults=True):
+    """A mute or a ban.
+
+    Attributes:
+        until: When it ends (RFC 3339); left out: when it is undone.
+    """
+
+    user: str
+    until: str = ""
+
+
+class RoomInfoResult(RoomInfo):
+    """A room, with or without members here.
+
+    Attributes:
+        schema: `chat` or `any`; in rooms of the latter there are no rules.
+        roles: Granted in this room, by user.
+        mutes: Those that hold now.
+        bans: Those that hold now.
+        slow_seconds: Between two messages of a user; 0: no slow mode.
+        locked: Whether only moderators and owners may write.
+    """
+
+    schema: str
+    roles: dict[str, str]
+    mutes: list[Restriction]
+    bans: list[Restriction]
+    slow_seconds: Count
+    locked: bool
 
 
 class Empty(Struct):

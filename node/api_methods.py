@@ -71,11 +71,11 @@ class Methods:
         world: Clocks and ids.
     """
 
-    __slots__ = ("_codec", "_gateway", "_options", "_started", "_world")
+    __slots__ = ("codec", "gateway", "options", "started", "world")
 
     def __init__(self, gateway: Server, options: SessionOptions, codec: Codec, world: World) -> None:
-        self._gateway, self._options, self._codec, self._world = gateway, options, codec, world
-        self._started = world.monotonic()
+        self.gateway, self.options, self.codec, self.world = gateway, options, codec, world
+        self.started = world.monotonic()
 
     # -- publishing ----------------------------------------------------------------------------------------------
 
@@ -89,9 +89,9 @@ class Methods:
             elif room.kind.schema is Schema.CHAT:
                 self._submit_message(room, request, data, done)
             else:
-                self._gateway.submit(room, self._plain(room, request, data, done))
+                self.gateway.submit(room, self._plain(room, request, data, done))
 
-        self._open(site, request.channel, opened, done)
+        self.open(site, request.channel, opened, done)
 
     def _push(self, room: Room, request: calls.Content, data: bytes, done: Done) -> None:
         """Publish to those who are here now, and to nobody later."""
@@ -100,45 +100,36 @@ class Methods:
         if request.idempotency_key or request.user:
             raise bad("skip_history keeps nothing, so a retry is not known: leave out idempotency_key and user")
         self._require_size(data)
-        self._gateway.push(room, data)
+        self.gateway.push(room, data)
         done(msgspec.json.encode(calls.PublishResult(0, room.epoch)))
 
     def _require_size(self, data: bytes) -> None:
-        limit = self._options.limits.body_bytes
+        limit = self.options.limits.body_bytes
         if len(data) > limit:
             raise bad(f"data is {len(data)} bytes long; give 1 to {limit}")
 
     def _plain(self, room: Room, request: calls.Content, data: bytes, done: Done) -> Submit:
         self._require_size(data)
         info = client_info(request.user, "", b"", b"") if request.user else b""
-        sender = self._gateway.sender(room.id.site, request.user)
-        return Submit(room.id, MESSAGE, sender, request.idempotency_key, data, info, _Published(room, done))
+        sender = self.gateway.sender(room.id.site, request.user)
+        return Submit(room.id, MESSAGE, sender, request.idempotency_key, data, info, Awaited(room, done))
 
     def _submit_message(self, room: Room, request: calls.Content, data: bytes, done: Done) -> None:
         """Submit a chat message; what it replies to is looked up before, as for clients."""
         message = chat.parse(self._identified(data, request.idempotency_key))
-        canonical = self._options.chat.canonical(message, room.offset)
-        sender = self._gateway.sender(room.id.site, request.user)
-        author, published = json_string(request.user or SYSTEM), _Published(room, done)
+        canonical = self.options.chat.canonical(message, room.offset)
+        sender = self.gateway.sender(room.id.site, request.user)
+        author, published = json_string(request.user or SYSTEM), Awaited(room, done)
         submit = Submit(room.id, MESSAGE, sender, message.id, canonical, author, published)
         target = message.reply_to
         if not isinstance(target, int):
-            self._gateway.submit(room, submit)
+            self.gateway.submit(room, submit)
             return
 
-        def judge(page: Page | Away) -> None:
-            if isinstance(page, Away):
-                raise away(page)
-            found = next((entry for entry in page.entries if entry.sequence == target), None)
-            published.refusal = refuse_target(found, "replyTo", target)
-            if published.refusal is None:
-                self._gateway.submit(room, submit)
-            else:  # unless it is the retry of what was accepted before its target was removed
-                submit.probe = True
-                self._gateway.probe(room, submit)
+        def judge(entry: Entry | None) -> None:
+            self.submit_unless(room, submit, published, refuse_target(entry, "replyTo", target))
 
-        read = History(room.id, target - 1, 1, reverse=False, max_bytes=1)
-        self._gateway.history(room, read, _guarded(judge, done))
+        self.find(room, target, judge, done)
 
     def _identified(self, data: bytes, key: str) -> bytes:
         """A chat message with an id: its own, or the idempotency key, or a new one."""
@@ -147,7 +138,7 @@ class Methods:
         except (msgspec.MsgspecError, RecursionError):
             return data  # which the chat format refuses, and says why
         if "id" not in given:
-            given["id"] = Raw(json_string(key or self._world.new_id()))
+            given["id"] = Raw(json_string(key or self.world.new_id()))
         elif key and bytes(given["id"]) != json_string(key):
             raise bad(f"data.id and idempotency_key ({key!r}) differ; give one of them, or the same")
         return msgspec.json.encode(given)
@@ -164,11 +155,11 @@ class Methods:
             if request.limit == 0:
                 answer(room, ())
                 return
-            limits = self._options.limits
+            limits = self.options.limits
             limit = min(request.limit, limits.history_entries) if request.limit > 0 else limits.history_entries
             start = since.offset if since is not None else None
             read = History(room.id, start, limit, reverse=request.reverse, max_bytes=limits.recovery_bytes)
-            self._gateway.history(room, read, _guarded(lambda page: take(room, page), done))
+            self.gateway.history(room, read, guarded(lambda page: take(room, page), done))
 
         def take(room: Room, page: Page | Away) -> None:
             if isinstance(page, Away):
@@ -176,68 +167,35 @@ class Methods:
             answer(room, (entry for entry in page.entries if entry.sequence <= room.offset))
 
         def answer(room: Room, entries: Iterable[Entry]) -> None:
-            publications = [Raw(encode_publication(self._codec, room, entry)) for entry in entries]
+            publications = [Raw(encode_publication(self.codec, room, entry)) for entry in entries]
             done(msgspec.json.encode(HistoryResult(publications, room.epoch, room.offset)))
 
-        self._open(site, request.channel, opened, done)
+        self.open(site, request.channel, opened, done)
 
     def presence(self, site: str, request: calls.ChannelRequest, done: Done) -> None:
         """Method `presence`."""
 
         def opened(room: Room) -> None:
             require_presence(request.channel, room.kind, Presence.ROSTER)
-            there = {client: Raw(info) for client, info in self._gateway.presence(room).items()}
+            there = {client: Raw(info) for client, info in self.gateway.presence(room).items()}
             done(msgspec.json.encode({"presence": there}))
 
-        self._open(site, request.channel, opened, done)
+        self.open(site, request.channel, opened, done)
 
     def presence_stats(self, site: str, request: calls.ChannelRequest, done: Done) -> None:
         """Method `presence_stats`."""
 
         def opened(room: Room) -> None:
             require_presence(request.channel, room.kind, Presence.COUNTS)
-            done(msgspec.json.encode(calls.PresenceStatsResult(*self._gateway.presence_stats(room))))
+            done(msgspec.json.encode(calls.PresenceStatsResult(*self.gateway.presence_stats(room))))
 
-        self._open(site, request.channel, opened, done)
-
-    def members(self, site: str, request: calls.ChannelRequest, done: Done) -> None:
-        """Method `members`."""
-
-        def opened(room: Room) -> None:
-            require_presence(request.channel, room.kind, Presence.ROSTER)
-            done(msgspec.json.encode(calls.MembersResult(dict(self._gateway.members(room)))))
-
-        self._open(site, request.channel, opened, done)
-
-    def rooms(self, site: str, request: calls.ChannelsRequest, done: Done) -> None:
-        """Methods `rooms` and `channels`: all of the site's, encoded and chosen from by who asked."""
-        del request
-        listed = [
-            calls.RoomInfo(
-                room.id.channel, room.kind.name, room.offset, room.epoch, room.members,
-                self._gateway.presence_stats(room)[1],
-            )
-            for room in self._gateway.populated(site)
-        ]  # fmt: skip
-        done(msgspec.json.encode(calls.RoomsResult(listed)))
-
-    def info(self, site: str, request: calls.InfoRequest, done: Done) -> None:
-        """Method `info`."""
-        del request
-        gateway = self._gateway
-        clients, users = gateway.connected(site)
-        rooms = gateway.populated(site)
-        node = calls.NodeInfo(
-            gateway.node, gateway.node, gateway.version, clients, users, sum(room.members for room in rooms),
-            len(rooms), int(self._world.monotonic() - self._started),
-        )  # fmt: skip
-        done(msgspec.json.encode(calls.InfoResult([node])))
+        self.open(site, request.channel, opened, done)
 
     # -- acting on connections -----------------------------------------------------------------------------------
 
     def subscribe(self, site: str, request: calls.SubscribeRequest, done: Done) -> None:
         """Method `subscribe`; answered when all connections are there, with the first error if one could not."""
-        _, kind = self._options.kinds.find(request.channel)
+        _, kind = self.options.kinds.find(request.channel)
         if request.override:
             raise CommandError(ErrorCode.NOT_AVAILABLE, "a room's options are its kind's; leave override out")
         ttl = self._ttl(request.expire_at) if request.expire_at else None
@@ -260,8 +218,8 @@ class Methods:
             done(EMPTY)
         for session in sessions:
             room = RoomId(site, request.channel)
-            joining = Joining(self._gateway, session.user, room, kind, asked, Origin.SERVER, grant)
-            session.subscribe(joining, self._world.monotonic(), entered)
+            joining = Joining(self.gateway, session.user, room, kind, asked, Origin.SERVER, grant)
+            session.subscribe(joining, self.world.monotonic(), entered)
 
     def refresh(self, site: str, request: calls.RefreshRequest, done: Done) -> None:
         """Method `refresh`."""
@@ -270,14 +228,14 @@ class Methods:
         ttl = 0 if request.expired else self._ttl(request.expire_at)
         for session in self._sessions(site, request):
             if ttl:
-                session.extend(ttl, self._world.monotonic())
+                session.extend(ttl, self.world.monotonic())
             else:
                 session.disconnect(DisconnectCode.EXPIRED)
         done(EMPTY)
 
     def unsubscribe(self, site: str, request: calls.UnsubscribeRequest, done: Done) -> None:
         """Method `unsubscribe`."""
-        self._options.kinds.find(request.channel)
+        self.options.kinds.find(request.channel)
         for session in self._sessions(site, request):
             session.unsubscribe(request.channel, UnsubscribeCode.SERVER)
         done(EMPTY)
@@ -296,7 +254,7 @@ class Methods:
     def history_remove(self, site: str, request: calls.ChannelRequest, done: Done) -> None:
         """Method `history_remove`: not to be had."""
         del site, done
-        self._options.kinds.find(request.channel)
+        self.options.kinds.find(request.channel)
         what = "a room's history can't be removed at once; history_entries, history_seconds and retention_days bound it"
         raise CommandError(ErrorCode.NOT_AVAILABLE, what)
 
@@ -306,31 +264,50 @@ class Methods:
             raise bad("user is empty; give the id of the user whose connections are meant")
         return [
             session
-            for session in self._gateway.sessions(site, request.user)
+            for session in self.gateway.tenant(site).of(request.user).values()
             if request.client in ("", session.client)
-            and (not request.session or request.session == self._world.session_id(session.client))
+            and (not request.session or request.session == self.world.session_id(session.client))
         ]
 
     def _ttl(self, expire_at: int) -> int:
         """Seconds from now on, at most `LONGEST_TTL`; 0: it is past."""
-        return min(LONGEST_TTL, max(0, int(expire_at - self._world.wall())))
+        return min(LONGEST_TTL, max(0, int(expire_at - self.world.wall())))
 
-    # -- inside --------------------------------------------------------------------------------------------------
+    # -- for all of them -----------------------------------------------------------------------------------------
 
-    def _open(self, site: str, channel: str, then: Callable[[Room], None], done: Done) -> None:
+    def open(self, site: str, channel: str, then: Callable[[Room], None], done: Done) -> None:
         """Go on with a room; `then` may raise `CommandError`."""
-        _, kind = self._options.kinds.find(channel)
+        _, kind = self.options.kinds.find(channel)
 
         def opened(answer: Room | Away) -> None:
             if isinstance(answer, Away):
                 raise away(answer)
             then(answer)
 
-        self._gateway.open_room(RoomId(site, channel), kind, _guarded(opened, done))
+        self.gateway.open_room(RoomId(site, channel), kind, guarded(opened, done))
+
+    def find(self, room: Room, sequence: int, then: Callable[[Entry | None], None], done: Done) -> None:
+        """Go on with an entry, None: there is none that clients may see; `then` may raise `CommandError`."""
+
+        def take(page: Page | Away) -> None:
+            if isinstance(page, Away):
+                raise away(page)
+            then(next((entry for entry in page.entries if entry.sequence == sequence), None))
+
+        read = History(room.id, sequence - 1, 1, reverse=False, max_bytes=1)
+        self.gateway.history(room, read, guarded(take, done))
+
+    def submit_unless(self, room: Room, submit: Submit, awaited: Awaited, refusal: CommandError | None) -> None:
+        """Submit an entry; or, if it is refused, see whether it is the retry of what was not."""
+        if refusal is None:
+            self.gateway.submit(room, submit)
+        else:
+            awaited.refusal, submit.probe = refusal, True
+            self.gateway.probe(room, submit)
 
 
-class _Published(msgspec.Struct, eq=False):
-    """Takes the outcome of a publication.
+class Awaited(msgspec.Struct, eq=False):
+    """Takes the outcome of a submit; until then it keeps the room in memory.
 
     Attributes:
         room: Where.
@@ -345,13 +322,17 @@ class _Published(msgspec.Struct, eq=False):
     def __call__(self, outcome: Outcome) -> None:
         """Answer it."""
         if isinstance(outcome, Entry | Duplicate):
-            self.done(msgspec.json.encode(calls.PublishResult(outcome.sequence, self.room.epoch)))
+            self.done(self.answer(outcome.sequence))
         elif outcome is Refusal.NEW and self.refusal is not None:
             self.done(self.refusal)
         elif isinstance(outcome, Refusal):
-            self.done(bad(f"{outcome.value}; give a new message a new idempotency_key of at most 64 bytes"))
+            self.done(bad(f"{outcome.value}; give a new request a new idempotency_key of at most 64 bytes"))
         else:
             self.done(away(outcome))
+
+    def answer(self, sequence: int) -> bytes:
+        """The encoded result: where it is."""
+        return msgspec.json.encode(calls.PublishResult(sequence, self.room.epoch))
 
 
 def read_content(content: calls.Content) -> bytes:
@@ -386,7 +367,7 @@ def read_json(name: str, plain: Raw | UnsetType, encoded: str) -> bytes:
         raise bad(f"{name} is no JSON, which is all that is carried here: {error}") from error
 
 
-def _guarded(then: Callable[[T], None], done: Done) -> Callable[[T], None]:
+def guarded(then: Callable[[T], None], done: Done) -> Callable[[T], None]:
     """A callback whose `CommandError` is the answer."""
 
     def go(answer: T) -> None:

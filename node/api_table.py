@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from msgspec import Raw, Struct
 
 from node import api_calls as calls
+from node import api_listing, api_moderating
 from node.api_methods import Methods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Method(NamedTuple):
@@ -20,13 +21,14 @@ class Method(NamedTuple):
         request: What its body holds.
         result: What its answer holds, for the document.
         scope: Of `edge_config.api.SCOPES`.
-        perform: Carries it out on the hub's task; None: it is made of others.
+        perform: Carries it out on the hub's task, with the site, the request and `done`; None: it is made of others. If
+            it gives slices, they are the rest of it.
     """
 
     request: type[Struct]
     result: type[Struct]
     scope: str
-    perform: Callable[[Methods, str, Any, Any], None] | None
+    perform: Callable[[Methods, str, Any, Any], Iterator[None] | None] | None
 
 
 class BatchRequest(Struct, kw_only=True):
@@ -46,21 +48,47 @@ class BatchResult(Struct):
     replies: list[dict[str, Raw]]
 
 
+_RULINGS: Final[tuple[tuple[str, type[calls.RuleRequest]], ...]] = (
+    ("mute", calls.RestrictRequest),
+    ("unmute", calls.RuleUserRequest),
+    ("ban", calls.RestrictRequest),
+    ("unban", calls.RuleUserRequest),
+    ("kick", calls.RuleUserRequest),
+    ("slow", calls.SlowRequest),
+    ("lock", calls.RuleRequest),
+    ("unlock", calls.RuleRequest),
+    ("grant", calls.GrantRequest),
+)
+_ACTIONS: Final[tuple[tuple[str, type[calls.MessageRequest]], ...]] = (
+    ("delete", calls.DeleteMessageRequest),
+    ("restore", calls.MessageRequest),
+    ("edit", calls.EditMessageRequest),
+    ("pin", calls.MessageRequest),
+    ("unpin", calls.MessageRequest),
+)
 METHODS: Final[Mapping[str, Method]] = {
     "publish": Method(calls.PublishRequest, calls.PublishResult, "publish", Methods.publish),
     "broadcast": Method(calls.BroadcastRequest, calls.BroadcastResult, "publish", None),
     "history": Method(calls.HistoryRequest, calls.HistoryResult, "read", Methods.history),
     "presence": Method(calls.ChannelRequest, calls.PresenceResult, "read", Methods.presence),
     "presence_stats": Method(calls.ChannelRequest, calls.PresenceStatsResult, "read", Methods.presence_stats),
-    "channels": Method(calls.ChannelsRequest, calls.ChannelsResult, "read", Methods.rooms),
-    "rooms": Method(calls.RoomsRequest, calls.RoomsResult, "read", Methods.rooms),
-    "members": Method(calls.ChannelRequest, calls.MembersResult, "read", Methods.members),
-    "info": Method(calls.InfoRequest, calls.InfoResult, "read", Methods.info),
+    "channels": Method(calls.ChannelsRequest, calls.ChannelsResult, "read", api_listing.channels),
+    "rooms": Method(calls.RoomsRequest, calls.RoomsResult, "read", api_listing.rooms),
+    "room_info": Method(calls.RoomInfoRequest, calls.RoomInfoResult, "read", api_moderating.room_info),
+    "members": Method(calls.MembersRequest, calls.MembersResult, "read", api_listing.members),
+    "users": Method(calls.UsersRequest, calls.UsersResult, "read", api_listing.users),
+    "user_info": Method(calls.UserInfoRequest, calls.UserInfoResult, "read", api_listing.user_info),
+    "info": Method(calls.InfoRequest, calls.InfoResult, "read", api_listing.info),
     "subscribe": Method(calls.SubscribeRequest, calls.Empty, "manage", Methods.subscribe),
     "unsubscribe": Method(calls.UnsubscribeRequest, calls.Empty, "manage", Methods.unsubscribe),
     "disconnect": Method(calls.DisconnectRequest, calls.Empty, "manage", Methods.disconnect),
     "refresh": Method(calls.RefreshRequest, calls.Empty, "manage", Methods.refresh),
     "history_remove": Method(calls.ChannelRequest, calls.Empty, "manage", Methods.history_remove),
+    **{name: Method(request, calls.Empty, "moderate", api_moderating.ruling(name)) for name, request in _RULINGS},
+    **{
+        f"{name}_message": Method(request, calls.PublishResult, "moderate", api_moderating.acting(name))
+        for name, request in _ACTIONS
+    },
 }
 BATCH: Final = "batch"
 EVERY: Final = (*METHODS, BATCH)

@@ -17,6 +17,8 @@ from router.entry import MESSAGE, Kind
 from router.events import Submit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from node.chat_entries import Action, Aimed
     from node.codes import CommandError
     from node.protocol import RpcRequest
@@ -38,35 +40,50 @@ def act(session: Session, command_id: int, request: RpcRequest) -> None:
     def opened(room: Room) -> None:
         require_chat(room)
         check_speaking(session, room)
-        find(session, room, given.target, lambda entry: judge(room, entry))
+        find(session, room, given.target, lambda entry: decide(room, entry))
 
-    def judge(room: Room, entry: Entry | None) -> None:
+    def decide(room: Room, entry: Entry | None) -> None:
         sent = Sent(session, command_id, session.command_deadline, room=room)
-        own = entry is not None and entry.sender == session.sender and action.right is not Right.MODERATOR
-        data = canonical(action, given, "author" if own else "moderator")
+        undo_from = session.gateway.wall_ms() - session.options.undo_ms
+        data, refusal = judge(
+            action, given, entry, session.sender, undo_from, lambda: role_of(session.identity, room) in MODERATING
+        )
         submit = Submit(room.id, action.kind, session.sender, given.id, data, session.user_json, sent)
-        submit_unless(session, room, submit, sent, _refusal(session, room, action, given, entry))
+        submit_unless(session, room, submit, sent, refusal)
 
     enter(session, given.channel, command_id, opened)
 
 
-def _refusal(session: Session, room: Room, action: Action, given: Aimed, entry: Entry | None) -> CommandError | None:
-    """Why somebody may not do this to a message; None: nothing stands against it."""
+def judge(  # noqa: PLR0913, PLR0917 - all that a judgement depends on
+    action: Action, given: Aimed, entry: Entry | None, sender: bytes, undo_from: int, moderates: Callable[[], bool]
+) -> tuple[bytes, CommandError | None]:
+    """What the log is to keep of an action, and why it may not be done; None: nothing stands against it.
+
+    Args:
+        action: What is done.
+        given: Of `chat_entries.check`.
+        entry: The target; None: there is none that clients may see.
+        sender: Pseudonym of who does it.
+        undo_from: Milliseconds since 1970; what was removed earlier is not restored.
+        moderates: Whether who does it is a moderator or owner here.
+    """
+    own = entry is not None and entry.sender == sender and action.right is not Right.MODERATOR
+    data = canonical(action, given, "author" if own else "moderator")
     if entry is not None and entry.kind == MESSAGE:
-        author = entry.sender == session.sender and action.right in {Right.AUTHOR, Right.AUTHOR_OR_MODERATOR}
-        moderator = action.right is not Right.AUTHOR and role_of(session.identity, room) in MODERATING
+        author = own and action.right in {Right.AUTHOR, Right.AUTHOR_OR_MODERATOR}
+        moderator = action.right is not Right.AUTHOR and moderates()
         if action.right is not Right.ANYONE and not author and not moderator:
-            return denied(f"{action.name} of message {given.target} is for {action.right.value}")
+            return data, denied(f"{action.name} of message {given.target} is for {action.right.value}")
         if action.kind is Kind.RESTORED:
-            return _not_restorable(session, entry)
-    return refuse_target(entry, "target", given.target)
+            return data, _not_restorable(entry, undo_from)
+    return data, refuse_target(entry, "target", given.target)
 
 
-def _not_restorable(session: Session, entry: Entry) -> CommandError | None:
+def _not_restorable(entry: Entry, undo_from: int) -> CommandError | None:
     if entry.erased:
         return bad(f"target is {entry.sequence}, a message that has been erased; it can't come back")
     if entry.removal is None:
         return bad(f"target is {entry.sequence}, a message that is not removed")
-    if entry.removal.ts + session.options.undo_ms < session.gateway.wall_ms():
+    if entry.removal.ts < undo_from:
         return bad(f"target is {entry.sequence}, a message that was removed too long ago (log.undo_days)")
     return None

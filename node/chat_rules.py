@@ -13,7 +13,7 @@ The router keeps it as named values (`router/room_values.py`), here is what they
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,7 @@ from msgspec import Struct
 from node.chat import timestamp
 from node.codes import CommandError, ErrorCode
 from router.entry import Kind
+from router.room_values import changes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ ROLES: Final = ("guest", "member", "moderator", "owner")
 MODERATING: Final = frozenset({"moderator", "owner"})
 MOST_SECONDS: Final = 366 * 86_400  # of a mute or ban that ends; longer ones may as well be for ever
 
+T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -57,27 +59,51 @@ class Rules:
         self.muted: dict[str, int] = {}
         self.banned: dict[str, int] = {}
         self.slow_seconds, self.locked = 0, False
+        self.change(values)
+
+    def change(self, values: Mapping[str, bytes | None]) -> None:
+        """Take over values that were set; None: that were taken away."""
         for name, text in values.items():
-            ts, value = msgspec.json.decode(text)
+            ts, value = (0, None) if text is None else msgspec.json.decode(text)
             what, _, user = name.partition(":")
             if what == "role":
-                self.roles[user] = value
+                _put(self.roles, user, value)
             elif what == "mute":
-                self.muted[user] = ts + value * 1000 if value else 0
+                _put(self.muted, user, _end(ts, value))
             elif what == "ban":
-                self.banned[user] = ts + value * 1000 if value else 0
+                _put(self.banned, user, _end(ts, value))
             elif what == "slow":
-                self.slow_seconds = value
+                self.slow_seconds = value or 0
             elif what == "lock":
-                self.locked = True
+                self.locked = value is not None
 
     @classmethod
     def of(cls, values: Mapping[str, bytes] | None) -> Rules | None:
         """The rules that a room's values make; None: there are none."""
         return cls(values) if values else None
 
+    @classmethod
+    def after(cls, rules: Rules | None, values: Mapping[str, bytes] | None, entry: Entry) -> Rules | None:
+        """The rules after a META entry: `rules` as it was before, and all values as they are then."""
+        if rules is None or not values:
+            return cls.of(values)
+        rules.change(changes_of(entry))
+        return rules
+
     def __len__(self) -> int:
         return len(self.roles) + len(self.muted) + len(self.banned)
+
+
+def _put(values: dict[str, T], user: str, value: T | None) -> None:
+    if value is None:
+        values.pop(user, None)
+    else:
+        values[user] = value
+
+
+def _end(ts: int, seconds: int | None) -> int | None:
+    """When what was laid down for so many seconds ends; 0: it does not."""
+    return ts + seconds * 1000 if seconds else seconds
 
 
 def role_of(identity: Identity, room: Room) -> str:
@@ -105,7 +131,7 @@ def check_presence(user: str, room: Room, now_ms: int) -> None:
     Raises:
         CommandError: 103.
     """
-    if room.rules is not None and _holds(room.rules.banned, user, now_ms):
+    if room.rules is not None and holds(room.rules.banned, user, now_ms):
         raise _denied(f"{user!r} is banned from {room.id.channel!r}{_until(room.rules.banned, user)}")
 
 
@@ -120,7 +146,7 @@ def check_speaking(session: Session, room: Room) -> None:
         return
     identity, now_ms = session.identity, session.gateway.wall_ms()
     check_presence(identity.user, room, now_ms)
-    if _holds(rules.muted, identity.user, now_ms):
+    if holds(rules.muted, identity.user, now_ms):
         raise _denied(f"{identity.user!r} is muted in {room.id.channel!r}{_until(rules.muted, identity.user)}")
     if rules.locked and role_of(identity, room) not in MODERATING:
         raise _denied(f"{room.id.channel!r} is locked; only moderators and owners may write")
@@ -137,7 +163,8 @@ def check_reach(session: Session, room: Room, user: str, method: str) -> None:
         raise _denied(f"{user!r} is an owner of {room.id.channel!r}, which only owners may {method}")
 
 
-def _holds(until: Mapping[str, int], user: str, now_ms: int) -> bool:
+def holds(until: Mapping[str, int], user: str, now_ms: int) -> bool:
+    """Whether a user's mute or ban has not ended."""
     end = until.get(user)
     return end is not None and (not end or end > now_ms)
 

@@ -81,11 +81,21 @@ def parse(ruling: Ruling, data: bytes, limits: Limits) -> Given:
     Raises:
         CommandError: 107; names the field, what is wrong with it, and the mend.
     """
-    fields = ("channel", "id", *(("user",) if ruling.of_user else ()), *((ruling.takes,) if ruling.takes else ()))
     try:
         given = _decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(data, error, fields, _SAMPLE)
+        refuse(data, error, _fields(ruling), _SAMPLE)
+    check(ruling, given, limits)
+    return given
+
+
+def check(ruling: Ruling, given: Given, limits: Limits) -> None:
+    """Check parameters against what a ruling takes and the limits of the configuration.
+
+    Raises:
+        CommandError: As of `parse`.
+    """
+    fields = _fields(ruling)
     for name in ("user", "seconds", "role"):
         if name not in fields and getattr(given, name):
             raise bad(f"{name} is no field of it; give {', '.join(fields)}")
@@ -99,7 +109,10 @@ def parse(ruling: Ruling, data: bytes, limits: Limits) -> Given:
         raise bad(f"seconds is {given.seconds}; give 1 to {MOST_SECONDS}, or 0: {_zero(ruling)}")
     if ruling.takes == "role" and given.role not in ROLES[1:]:
         raise bad(f"role is {given.role!r}; give one of {', '.join(ROLES[1:])}")
-    return given
+
+
+def _fields(ruling: Ruling) -> tuple[str, ...]:
+    return ("channel", "id", *(("user",) if ruling.of_user else ()), *((ruling.takes,) if ruling.takes else ()))
 
 
 def _zero(ruling: Ruling) -> str:
@@ -111,10 +124,17 @@ def _check_rights(session: Session, room: Room, method: str, ruling: Ruling, giv
     if role not in ruling.right:
         raise denied(f"{method} is for {' and '.join(sorted(f'{right}s' for right in ruling.right))}")
     check_reach(session, room, given.user, method)
+    require_space(room, ruling)
+
+
+def require_space(room: Room, ruling: Ruling) -> None:
+    """Refuse what a room can't keep any more.
+
+    Raises:
+        CommandError: 106.
+    """
     rules = room.rules
-    if rules is None:
-        return
-    if ruling.sets and ruling.of_user and len(rules) >= MOST_RULES:
+    if rules is not None and ruling.sets and ruling.of_user and len(rules) >= MOST_RULES:
         limit = f"{room.id.channel!r} has {len(rules)} mutes, bans and roles; undo some"
         raise CommandError(ErrorCode.LIMIT_EXCEEDED, limit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,7 @@ from node.rooms import Room, oldest_ms
 from node.seams import Page
 from node.session import COMMAND_SECONDS
 from node.status import LogState
+from node.tenant import Tenant
 from router.entry import LAST_VISIBLE, Kind
 from router.events import Away
 from router.subscriptions import GAP, NEXT
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from router.runtime import Router
 
 META: Final = int(Kind.META)
+_NOBODY: Final[Tenant[Room]] = Tenant()  # of a site that has nothing here
 log = events(__name__)
 
 
@@ -73,8 +76,7 @@ class Gateway:
         self._rooms: WeakValueDictionary[RoomId, Room] = WeakValueDictionary()
         self._populated: dict[RoomId, Room] = {}
         self._dirty: dict[Room, None] = {}
-        self._users: dict[tuple[str, str], dict[str, User]] = {}
-        self._moderators: dict[str, dict[str, User]] = {}  # by site and client: whose tokens say so
+        self._tenants: defaultdict[str, Tenant[Room]] = defaultdict(Tenant)
 
     def attach(self, router: Router) -> None:
         """The router that this gateway is the edge of."""
@@ -162,6 +164,7 @@ class Gateway:
         if not here.enter(_connection(member), member):
             return
         self._populated[here.id] = here
+        self._tenants[here.id.site].enter(here)
         self._metrics.rooms = len(self._populated)
         if here.tells_joins:
             here.tell(lambda codec: codec.push_join(here.channel_json, member.info), member)
@@ -171,6 +174,9 @@ class Gateway:
         here = self._mine(room)
         if not here.exit(_connection(member), member):
             return
+        tenant = self._tenants[here.id.site]
+        tenant.leave(here)
+        self._let_go(here.id.site, tenant)
         if not here.joined and not here.others:
             del self._populated[here.id]
             self._metrics.rooms = len(self._populated)
@@ -188,53 +194,39 @@ class Gateway:
 
     def admit(self, user: User) -> str | None:
         """See `seams.Gateway`."""
-        connections = self._users.setdefault((user.site, user.user), {})
-        most = self._limits.connections_per_user
-        if most and len(connections) >= most:
+        tenant, most = self._tenants[user.site], self._limits.connections_per_user
+        if most and len(tenant.of(user.user)) >= most:
             return f"a user may have {most} connections"
-        connections[user.client] = user
-        if user.identity.role in MODERATING:
-            self._moderators.setdefault(user.site, {})[user.client] = user
+        tenant.connect(user)
         return None
 
     def forget(self, user: User) -> None:
         """See `seams.Gateway`."""
-        connections = self._users.get((user.site, user.user))
-        if connections is not None and connections.pop(user.client, None) is not None and not connections:
-            del self._users[user.site, user.user]
-        moderators = self._moderators.get(user.site)
-        if moderators is not None and moderators.pop(user.client, None) is not None and not moderators:
-            del self._moderators[user.site]
+        tenant = self._tenants[user.site]
+        tenant.disconnect(user)
+        self._let_go(user.site, tenant)
 
     # -- for the server API --------------------------------------------------------------------------------------
 
-    def sessions(self, site: str, user: str) -> Sequence[User]:
+    def tenant(self, site: str) -> Tenant[Room]:
         """See `seams.Server`."""
-        return list(self._users.get((site, user), {}).values())
-
-    def connected(self, site: str) -> tuple[int, int]:
-        """See `seams.Server`."""
-        counts = [len(connections) for (of, _), connections in self._users.items() if of == site]
-        return sum(counts), len(counts)
-
-    def populated(self, site: str) -> Sequence[Room]:
-        """See `seams.Server`."""
-        return [room for name, room in self._populated.items() if name.site == site]
+        return self._tenants.get(site, _NOBODY)
 
     def push(self, room: AnyRoom, data: bytes) -> None:
         """See `seams.Server`."""
         for member, payload in self._unkept(room, data):
             member.transport.send(payload)
 
-    def members(self, room: AnyRoom) -> Mapping[str, int]:
-        """See `seams.Server`."""
-        return self._mine(room).users
-
     # -- for changes of sites ------------------------------------------------------------------------------------
 
     def everybody(self) -> list[User]:
         """All connected clients."""
-        return [user for connections in self._users.values() for user in connections.values()]
+        return [
+            user
+            for tenant in self._tenants.values()
+            for connections in tenant.users.values()
+            for user in connections.values()
+        ]
 
     # -- for the router ------------------------------------------------------------------------------------------
 
@@ -293,6 +285,10 @@ class Gateway:
             self._slow_down(room)
         return room
 
+    def _let_go(self, site: str, tenant: Tenant[Room]) -> None:
+        if tenant.vacant:
+            self._tenants.pop(site, None)
+
     def _mine(self, room: AnyRoom) -> Room:
         if not isinstance(room, Room):
             raise TypeError(f"{room!r} is not a room of this gateway")
@@ -319,7 +315,7 @@ class Gateway:
         room = self._rooms.get(entry.room)
         if room is None:
             return
-        room.rules = Rules.of(room.state.values)
+        room.rules = Rules.after(room.rules, room.state.values, entry)
         notice = notice_of(entry)
         self._slow_down(room)
         data = notice.encode(room.id.channel)
@@ -332,19 +328,19 @@ class Gateway:
             for member in room.everybody():
                 member.transport.send(member.transport.codec.push_message(data))
             return
-        for user in list(self._users.get((entry.room.site, notice.user), {}).values()):
+        for user in list(self.tenant(entry.room.site).of(notice.user).values()):
             user.push_message(data)
             if notice.expels:
                 user.unsubscribe(entry.room.channel, UnsubscribeCode.SERVER, notice.event)
 
     def _moderators_in(self, room: Room) -> list[User]:
         """The connections of those who moderate a room and are in it."""
-        site, channel = room.id
-        found = dict(self._moderators.get(site, {}))
+        tenant = self.tenant(room.id.site)
+        found = dict(tenant.moderators)
         for user, role in room.rules.roles.items() if room.rules is not None else ():
             if role in MODERATING:
-                found |= self._users.get((site, user), {})
-        return [user for user in found.values() if channel in user.subscriptions]
+                found |= tenant.of(user)
+        return [user for user in found.values() if room.id.channel in user.subscriptions]
 
     def _deliver(self, room: Room, entry: Entry) -> None:
         arrival = room.cursor.arrive(entry.sequence)

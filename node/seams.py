@@ -7,7 +7,7 @@ the answer is at hand, else in a later turn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from node.joining import Joining
     from node.protocol import Codec
     from node.ratelimit import Throttle
+    from node.tenant import Tenant
     from router.entry import Entry
     from router.events import Away, History, Submit
     from router.ids import RoomId
@@ -93,6 +94,10 @@ class Room(Protocol):
     @property
     def members(self) -> int:
         """How many subscriptions are joined on this node."""
+
+    @property
+    def users(self) -> Mapping[str, int]:
+        """How many connections each user has here; empty where presence is off."""
 
     @property
     def rules(self) -> Rules | None:
@@ -250,17 +255,8 @@ class Gateway(Protocol):
 class Server(Gateway, Protocol):
     """The node, as the server API sees it."""
 
-    def sessions(self, site: str, user: str) -> Sequence[User]:
-        """A user's connections here."""
-
-    def connected(self, site: str) -> tuple[int, int]:
-        """How many connections and users of a site are here."""
-
-    def populated(self, site: str) -> Sequence[Room]:
-        """A site's rooms with members here."""
+    def tenant(self, site: str) -> Tenant[Any]:
+        """What of a site is here; not to be changed."""
 
     def push(self, room: Room, data: bytes) -> None:
         """Push JSON data to the members here as a publication without an offset, which is not kept."""
-
-    def members(self, room: Room) -> Mapping[str, int]:
-        """How many connections each user has in a room; empty where presence is off."""

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from edge_config.api import SCOPES
 from edge_config.schema import Config
 from node import jws, revocations, site_file
 from node.site_file import ApiKeyEntry, KeyEntry, SiteEntry, SiteFile
-from node.sites import DEFAULT_SITE, SCOPES, VerificationKey, digest_of
+from node.sites import DEFAULT_SITE, VerificationKey, digest_of
 from node.terminal import MISUSED, ConfigFile, DataDir, expected_faults, failure, read_config, remark, seconds_of
 
 app = typer.Typer(
@@ -138,15 +139,15 @@ def add_api_key(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     *,
-    scope: Annotated[list[str] | None, typer.Option(help="What it may do: publish, read, manage, admin.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help=f"What it may do: {', '.join(SCOPES)}.")] = None,
 ) -> None:
     """Make a key of the server API for a site's back end. It is shown this once; only its hash is kept."""
     settings, folder = _place(config, data_dir)
-    if unknown := set(scope or ()) - SCOPES:
-        mend = f"Give some of {', '.join(sorted(SCOPES))}."
+    if unknown := set(scope or ()).difference(SCOPES):
+        mend = f"Give some of {', '.join(SCOPES)}."
         raise failure(f"--scope {', '.join(sorted(unknown))} does not exist. {mend}", MISUSED)
     if not scope:
-        raise failure("A key without a scope could do nothing. Give --scope publish, read, manage or admin.", MISUSED)
+        raise failure(f"A key without a scope could do nothing. Give --scope and one of {', '.join(SCOPES)}.", MISUSED)
     key, identity = secrets.token_urlsafe(API_KEY_BYTES), secrets.token_hex(4)
     with expected_faults(), site_file.change(folder, settings.auth) as content:
         entry = content.find(name)

@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from edge_config.api import SCOPES
 from edge_config.schema import is_loopback
 from edge_config.secret import Secret
 from edge_config.setting import NAME
 from node import jws
 from node.faults import NodeFault
-from node.sites import CLAIMS, DEFAULT_SITE, SCOPES, ApiKey, Site, Sites, VerificationKey, Webhook, assemble
+from node.sites import CLAIMS, DEFAULT_SITE, ApiKey, Site, Sites, VerificationKey, Webhook, assemble
 from node.upgrade import OriginRules
 
 if TYPE_CHECKING:
@@ -261,8 +262,8 @@ def _key(entry: KeyEntry) -> VerificationKey:
 
 
 def _api_key(entry: ApiKeyEntry) -> ApiKey:
-    if unknown := set(entry.scopes) - SCOPES:
-        raise ValueError(f"scopes {sorted(unknown)} of API key {entry.id!r} are none of {', '.join(sorted(SCOPES))}")
+    if unknown := set(entry.scopes).difference(SCOPES):
+        raise ValueError(f"scopes {sorted(unknown)} of API key {entry.id!r} are none of {', '.join(SCOPES)}")
     return ApiKey(entry.id, entry.digest, frozenset(entry.scopes))
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from edge_config.secret import Secret
 
 DEFAULT_SITE: Final = "default"
-SCOPES: Final = frozenset({"publish", "read", "manage", "admin"})
 CLAIMS: Final = frozenset({"sub", "exp", "iat", "jti"})  # that a site may require
 MOST_ATTEMPTS: Final = 16
 """Keys tried on one token. An HMAC takes 2 us, so strangers' tokens cost little; beyond it a token has to say whose it
@@ -53,7 +52,7 @@ class ApiKey:
     Attributes:
         id: Its public name, for lists and for removing it.
         digest: SHA-256 of the key, in hexadecimal digits; the key is random, so no salt is needed.
-        scopes: What it may do, of `SCOPES`.
+        scopes: What it may do, of `edge_config.api.SCOPES`.
     """
 
     id: str

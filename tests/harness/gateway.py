@@ -5,7 +5,7 @@ What a test holds back (`gateway.hold`) waits until `gateway.release`; nothing e
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -119,6 +119,10 @@ class FakeRoom:
     @property
     def members(self) -> int:
         return len(self.joined)
+
+    @property
+    def users(self) -> Mapping[str, int]:
+        return Counter(member.user for member in self.joined)
 
 
 class FakeGateway:
@@ -268,7 +272,7 @@ class FakeGateway:
 
     def _rule(self, room: FakeRoom, entry: Entry) -> None:
         change(room.values, entry)
-        room.rules = Rules.of(room.values)
+        room.rules = Rules.after(room.rules, room.values, entry)
         notice = notice_of(entry)
         for user in list(self.users):
             if notice.reports:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edge_config.limits import Limits
 from edge_config.schema import Config
 from node.admission import Admission, Refused
+from node.auth import Identity
 from node.framing import WEB_SOCKET_TEXT, Wire
 from node.gateway import Gateway
 from node.metrics import Metrics
@@ -99,7 +100,7 @@ def test_when_all_have_left_nothing_is_remembered(addresses: list[str], most_per
 
 def session(client: str, user: str, site: str = "default") -> User:
     """A connection, as far as the gateway counts it."""
-    return cast("User", SimpleNamespace(client=client, user=user, site=site))
+    return cast("User", SimpleNamespace(client=client, user=user, site=site, identity=Identity(site, user)))
 
 
 def gateway(most_per_user: int) -> Gateway:
@@ -134,4 +135,5 @@ def test_a_user_s_connection_that_ends_makes_room_and_a_refused_one_does_not() -
     here.forget(first)
     assert here.admit(third) is None
     here.forget(third)
-    assert here._users == {}
+    assert here.tenant(third.site).vacant
+    assert here._tenants == {}

@@ -14,7 +14,7 @@ from schemathesis import GenerationMode
 from schemathesis.core.failures import Failure, FailureGroup
 
 from node.api_document import document
-from node.api_table import EVERY
+from node.api_table import EVERY, METHODS
 from tests.harness.api import KEY, post
 from tests.harness.node_process import NodeProcess, fetch
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = 12  # of each method, and of each sort: some seconds in all
 DOCUMENT: Final[dict[str, Any]] = json.loads(document("1"))
 SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
+MODERATING: Final = [name for name, method in METHODS.items() if method.scope == "moderate"]
 BOUNDED: Final = settings(
     max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
@@ -34,7 +35,12 @@ BOUNDED: Final = settings(
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    settings = {"API__KEYS": KEY, "API__SITE_REQUESTS": 0, "KINDS__DEFAULT__SCHEMA": "any"}
+    settings = {
+        "API__KEYS": KEY,
+        "API__SITE_REQUESTS": 0,
+        "KINDS__DEFAULT__SCHEMA": "any",
+        "KINDS__CHAT__SCHEMA": "chat",
+    }
     with NodeProcess(tmp_path_factory.mktemp("document"), settings=settings) as node:
         yield node
 
@@ -90,8 +96,13 @@ def test_the_node_answers_as_the_document_says(
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Case[Any]) -> None:
         case.body = as_integers(case.body)
+        if mode is GenerationMode.POSITIVE and name in MODERATING:
+            assert isinstance(case.body, dict)
+            case.body["channel"] = "chat:room"
         case.call_and_validate(base_url=node.internal, session=http, headers={"X-API-Key": KEY})
 
+    if name in MODERATING:
+        post(node.internal, "publish", {"channel": "chat:room", "data": {"content": "Hi"}})
     ask()
     assert node.ready().code == 200
 

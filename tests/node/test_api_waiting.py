@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ import trio.testing
 
 from edge_config.api import Api as Settings
 from edge_config.schema import Auth, Config
+from node import api_desk
 from node.api import BATCH_SECONDS, BODY_SECONDS, Api
 from node.api_desk import Desk
 from node.api_keys import Caller
 from node.api_methods import Methods, World
+from node.api_table import METHODS
 from node.metrics import Metrics
 from node.protocol import JsonCodec
 from node.session import COMMAND_SECONDS
@@ -24,7 +27,7 @@ from tests.harness.api import KEY
 from tests.harness.gateway import FakeGateway
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class Idle:
@@ -154,3 +157,30 @@ async def test_a_body_that_does_not_say_its_length_is_bounded_too() -> None:
 async def test_a_length_that_is_none_or_too_much_is_refused_unread(length: bytes) -> None:
     status, _ = await Node().ask("history", headers=[(b"content-length", length)])
     assert status == 413
+
+
+async def test_a_long_operation_ends_when_nobody_waits_for_it(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del autojump_clock
+    monkeypatch.setattr(api_desk, "SLICES_SECONDS", 0.0)
+    node, steps = Node(), itertools.count()
+
+    def endless(*_: object) -> Iterator[None]:
+        for _number in steps:
+            yield
+
+    monkeypatch.setitem(METHODS, "users", METHODS["users"]._replace(perform=endless))
+    async with trio.open_nursery() as nursery:
+
+        async def turn() -> None:
+            await trio.sleep(1)
+            for _ in range(3):
+                node.desk.turn()
+
+        nursery.start_soon(turn)
+        _, answer = await node.ask("users", b"{}", b"")
+    assert answer["error"]["code"] == 100
+    for _ in range(5):
+        node.desk.turn()
+    assert next(steps) == 4

@@ -6,14 +6,19 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_config.kinds import RoomKind, Schema, Who
 from edge_config.limits import Limits, Rates
 from edge_config.schema import Auth, Config
-from node.chat_rules import RULINGS
+from node.chat_rules import RULINGS, Rules
 from node.chat_ruling import parse
 from node.codes import CommandError
 from node.ratelimit import Throttle
+from router.entry import SALT_BYTES, Kind, make
+from router.ids import RoomId
+from router.room_values import change
 from tests.harness.chat_socket import ChatSocket, connected
 from tests.harness.client import Client, World
 from tests.harness.node_process import NodeProcess
@@ -242,6 +247,35 @@ def test_typing_is_told_to_members_without_an_offset() -> None:
     assert len(bob.pushes("pub")) == 1
     assert node.connected("dan").code("rpc", {"method": "typing", "data": {"channel": "r", "typing": True}}) == 103
     assert ann.code("rpc", {"method": "typing", "data": {"channel": "r"}}) == 107
+
+
+_VALUES: Final = st.dictionaries(
+    st.sampled_from(["mute:a", "mute:b", "ban:a", "role:a", "role:b", "slow", "lock"]), st.integers(0, 3), max_size=4
+)
+
+
+@given(st.lists(_VALUES, max_size=8))
+def test_rules_that_change_are_those_of_all_values(steps: list[dict[str, int]]) -> None:
+    """0 takes a value away."""
+    values: dict[str, bytes] = {}
+    rules = None
+    for ts, step in enumerate(steps):
+        body = {"set": {name: _value(name, number) for name, number in step.items()}}
+        entry = make(
+            0, 1, 1, RoomId("s", "r"), 0, 1, Kind.META, b"", "", ts, b"s" * SALT_BYTES, json.dumps(body).encode(), b"",
+            b"",
+        )  # fmt: skip
+        change(values, entry)
+        rules = Rules.after(rules, values, entry)
+        anew = Rules.of(values)
+        for field in Rules.__slots__:
+            assert getattr(rules, field, None) == getattr(anew, field, None)
+
+
+def _value(name: str, number: int) -> object:
+    if not number:
+        return None
+    return "moderator" if name.startswith("role") else number > 0 if name == "lock" else number - 1 or 0
 
 
 def ask(socket: ChatSocket, method: str, **data: object) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""Methods of the server API that moderate chat rooms: what moderators do, and what they have laid down.  Sans-I/O.
+
+They make the same entries as the rpcs of clients. The key's scope is the right to all of them: what `by` may do is not
+asked, as a site's back end knows its moderators.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from typing_extensions import override
+
+from node import api_calls as calls
+from node import chat_acting, chat_entries, chat_ruling
+from node.api_listing import room_info as listed
+from node.api_methods import EMPTY, SYSTEM, Awaited
+from node.chat import MENTION_BYTES, bound, timestamp
+from node.chat_rules import RULINGS, Given, Rules, canonical, holds
+from node.protocol import json_string
+from node.publishing import require_chat
+from router.entry import Kind
+from router.events import Submit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from node.api_methods import Done, Methods
+    from node.seams import Room
+    from router.entry import Entry
+
+
+class _Ruled(Awaited, eq=False):
+    """Takes the outcome of a ruling, which has no place."""
+
+    @override
+    def answer(self, sequence: int) -> bytes:
+        return EMPTY
+
+
+def ruling(name: str) -> Callable[[Methods, str, calls.RuleRequest, Done], None]:
+    """The method that lays down what an rpc of `chat_rules.RULINGS` does."""
+    rule = RULINGS[name]
+
+    def perform(methods: Methods, site: str, request: calls.RuleRequest, done: Done) -> None:
+        given = Given(
+            channel=request.channel,
+            id=_key(methods, request),
+            user=request.user if isinstance(request, calls.RuleUserRequest) else "",
+            seconds=request.seconds if isinstance(request, calls.RestrictRequest | calls.SlowRequest) else 0,
+            role=request.role if isinstance(request, calls.GrantRequest) else "",
+        )
+        chat_ruling.check(rule, given, methods.options.limits)
+
+        def opened(room: Room) -> None:
+            require_chat(room)
+            chat_ruling.require_space(room, rule)
+            data = canonical(rule, given, request.by or SYSTEM)
+            awaited = _Ruled(room, done)
+            methods.gateway.submit(room, _submit(methods, room, Kind.META, request, given.id, data, awaited))
+
+        methods.open(site, request.channel, opened, done)
+
+    return perform
+
+
+def acting(name: str) -> Callable[[Methods, str, calls.MessageRequest, Done], None]:
+    """The method that does to a message what an rpc of `chat_entries.ACTIONS` does."""
+    action = chat_entries.ACTIONS[name]
+
+    def perform(methods: Methods, site: str, request: calls.MessageRequest, done: Done) -> None:
+        what = {field: getattr(request, field) for field in action.parameters.__struct_fields__ if field != "id"}
+        given = action.parameters(id=_key(methods, request), **what)
+        chat_entries.check(given, methods.options.limits)
+
+        def opened(room: Room) -> None:
+            require_chat(room)
+            methods.find(room, given.target, lambda entry: judge(room, entry), done)
+
+        def judge(room: Room, entry: Entry | None) -> None:
+            sender = methods.gateway.sender(site, request.by)
+            undo_from = methods.gateway.wall_ms() - methods.options.undo_ms
+            data, refusal = chat_acting.judge(action, given, entry, sender, undo_from, lambda: True)
+            awaited = Awaited(room, done)
+            submit = _submit(methods, room, action.kind, request, given.id, data, awaited)
+            methods.submit_unless(room, submit, awaited, refusal)
+
+        methods.open(site, request.channel, opened, done)
+
+    return perform
+
+
+def room_info(methods: Methods, site: str, request: calls.RoomInfoRequest, done: Done) -> None:
+    """Method `room_info`."""
+
+    def opened(room: Room) -> None:
+        rules, now_ms = room.rules if room.rules is not None else Rules({}), methods.gateway.wall_ms()
+        result = calls.RoomInfoResult(
+            **msgspec.structs.asdict(listed(room)), schema=room.kind.schema.value, roles=rules.roles,
+            mutes=_restrictions(rules.muted, now_ms), bans=_restrictions(rules.banned, now_ms),
+            slow_seconds=rules.slow_seconds, locked=rules.locked,
+        )  # fmt: skip
+        done(msgspec.json.encode(result))
+
+    methods.open(site, request.channel, opened, done)
+
+
+def _restrictions(until: Mapping[str, int], now_ms: int) -> list[calls.Restriction]:
+    return [
+        calls.Restriction(user, timestamp(end).decode() if end else "")
+        for user, end in until.items()
+        if holds(until, user, now_ms)
+    ]
+
+
+def _key(methods: Methods, request: calls.RuleRequest) -> str:
+    """The id of the entry."""
+    bound("by", request.by, MENTION_BYTES)
+    bound("idempotency_key", request.idempotency_key, methods.options.limits.message_id_bytes)
+    return request.idempotency_key or methods.world.new_id()
+
+
+def _submit(  # noqa: PLR0913, PLR0917 - the fields of a submit
+    methods: Methods, room: Room, kind: Kind, request: calls.RuleRequest, key: str, data: bytes, awaited: Awaited
+) -> Submit:
+    sender = methods.gateway.sender(room.id.site, request.by)
+    return Submit(room.id, kind, sender, key, data, json_string(request.by or SYSTEM), awaited)
