@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from router.errors import StorageFault
     from router.events import Configuration, KnownKey, RoomRecord
     from router.ids import RoomId
+    from router.tail import Tail
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,6 +83,14 @@ class HistoryRead:
 
 
 @dataclass(slots=True, frozen=True)
+class TailRead:
+    """What follows a cursor in the log, or why it can't be read."""
+
+    token: Any
+    result: Tail | StorageFault
+
+
+@dataclass(slots=True, frozen=True)
 class Trimmed:
     """Retention dropped the oldest entries of these rooms, up to and including a sequence each."""
 
@@ -95,4 +104,6 @@ class Halted:
     fault: StorageFault
 
 
-Completion = Persisted | Filed | CasDone | RoomLoaded | KeysFound | KeysScanned | HistoryRead | Trimmed | Halted
+Completion = (
+    Persisted | Filed | CasDone | RoomLoaded | KeysFound | KeysScanned | HistoryRead | TailRead | Trimmed | Halted
+)

@@ -8,7 +8,6 @@ that failed is never tried again (what it covered may be gone), and nothing is a
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -17,12 +16,14 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from router import journal
+from router.backlog import Backlog
 from router.checkpointer import Checkpointer
 from router.completions import (
     CasDone,
@@ -34,6 +35,7 @@ from router.completions import (
     KeysScanned,
     Persisted,
     RoomLoaded,
+    TailRead,
     Trimmed,
 )
 from router.entry import GENESIS, Entry
@@ -42,16 +44,19 @@ from router.events import Batch, Configuration, History, Recovered
 from router.filing import Filing
 from router.log_check import check_log
 from router.log_faults import storage_fault
+from router.log_lock import take_lock
 from router.log_reader import LogReader
 from router.log_schema import FILE_NAME, PAGE_BYTES, open_reader, open_writer
 from router.replay import read_register, replay
 from router.retention import Retention, Rule
+from router.tail_reader import TailReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from router.ids import RoomId
+    from router.tail import Hold, TailQuery
 
 UNFILED_ENTRIES: Final = 16_384  # about so many stay unfiled under load: filing costs less for many at once
 SLICE_ENTRIES: Final = 512  # filed at once, at least: about 3 ms of work between two commits
@@ -114,6 +119,13 @@ class _Committed:
     entries: Sequence[Entry]
 
 
+@dataclass(slots=True)
+class _Tail:
+    query: TailQuery
+    token: Any
+    handed_on: bool = False
+
+
 _STOP: Final = object()
 _logger = logging.getLogger(__name__)
 
@@ -156,13 +168,13 @@ class Log:
         self._register = read_register(self._connection)
         self._filing = Filing(self._connection)
         self._retention = Retention(self._connection, self._filing.keys)
-        self._unfiled: dict[int, list[Entry]] = {}
-        self._unfiled_count = 0
+        self._backlog = Backlog()
         self._unfiled_since = 0.0
         self._filing_due = 0.0
         self._file_recovered(committed)
         self._reader_connection = open_reader(path)
         self._reader = LogReader(self._reader_connection)
+        self._tail_reader = TailReader(self._reader_connection)
         self._watch_space(0.0)
         self._checkpointer = Checkpointer(path, synchronous, lambda error: self._halt(storage_fault(error, path)))
         self._threads = [
@@ -181,7 +193,7 @@ class Log:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(folder)
+            lock = take_lock(folder)
         except OSError as error:
             raise StorageFault("io", f"The data directory {folder} can't be used: {error}.") from error
         try:
@@ -210,7 +222,16 @@ class Log:
 
         Messages that were removed more than `undo_seconds` ago are erased; 0: none.
         """
-        self._writes.put((rule, dedupe_seconds, undo_seconds, int(time.time() * 1000)))
+        now_ms = int(time.time() * 1000)
+        self._writes.put(partial(self._retention.begin, rule, dedupe_seconds, undo_seconds, now_ms))
+
+    def hold(self, hold: Hold | None) -> None:
+        """Leave for a follower what it has not read, whatever the rule of `retain` says; None: nothing any more.
+
+        Whatever is held, the log as a whole stays within `LogOptions.retention_bytes`, and nothing is while the disk is
+        full. It is not kept over a restart.
+        """
+        self._writes.put(partial(self._retention.keep_for, hold))
 
     def load_room(self, room: RoomId) -> None:
         """Read a room's head; answered by `RoomLoaded`."""
@@ -226,12 +247,16 @@ class Log:
 
     def history(self, read: History, token: object) -> None:
         """Read entries; answered by `HistoryRead`."""
-        self._reads.put((read, token))
+        self._reads.put((HistoryRead, partial(self._reader.history, read), token))
+
+    def tail(self, query: TailQuery, token: object) -> None:
+        """Read what `committed` was told of until now and follows a cursor; answered by `TailRead`."""
+        self._writes.put(_Tail(query, token))  # the writer knows what is not filed
 
     def statistics(self) -> LogStatistics:
         """Sizes of this moment."""
         wal = self.path.with_name(self.path.name + "-wal")
-        return LogStatistics(_size(self.path), _size(wal), self._appended - self._durable, self._unfiled_count)
+        return LogStatistics(_size(self.path), _size(wal), self._appended - self._durable, self._backlog.count)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Write what was handed over, end the threads, and close the files; may be called twice.
@@ -261,7 +286,7 @@ class Log:
                 timeout,
                 ", ".join(busy) or "checkpoint",
                 self._appended - self._durable,
-                self._unfiled_count,
+                self._backlog.count,
             )
             return
         self._reader_connection.close()
@@ -277,8 +302,7 @@ class Log:
             self._serve_writes(pending)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged after it
             self._halt(storage_fault(error, self.path))
-            if _STOP not in pending:
-                self._refuse_all()
+            self._refuse_all(pending)
 
     def _serve_writes(self, pending: deque[Any]) -> None:
         stopping = False
@@ -302,7 +326,7 @@ class Log:
         """Seconds to wait for something to write."""
         if self._retention.busy:
             return 0.0
-        if not self._unfiled_count:
+        if not self._backlog.count:
             return SPACE_SECONDS  # then it looks at the space: others fill the disk, and make room, too
         return max(REST_SECONDS, self._unfiled_since + FILE_AFTER_SECONDS - time.monotonic())
 
@@ -336,10 +360,12 @@ class Log:
                 self._note(item.entries)
             elif isinstance(item, _Cas):
                 claims.append(item)
+            elif isinstance(item, _Tail):
+                self._hand_on(item)
             elif item is _STOP:
                 stopping = True
             else:
-                self._retention.begin(*item)
+                item()
         if batches or claims:
             self._transact(batches, claims, [], since)
         filing = [] if stopping else self._choose_slice(sum([len(batch.entries) for batch in batches]))
@@ -426,16 +452,9 @@ class Log:
         return new
 
     def _note(self, entries: Sequence[Entry]) -> None:
-        unfiled = self._unfiled
-        for entry in entries:
-            shard = unfiled.get(entry.shard)
-            if shard is None:
-                unfiled[entry.shard] = [entry]
-            else:
-                shard.append(entry)
-        if not self._unfiled_count:
+        if not self._backlog.count:
             self._unfiled_since = time.monotonic()
-        self._unfiled_count += len(entries)
+        self._backlog.add(entries)
 
     def _choose_slice(self, committed: int) -> list[list[Entry]]:
         """What to file after a commit of so many entries, or after a rest.
@@ -444,34 +463,18 @@ class Log:
         goes would take turns with doing nothing, and whoever's message comes while it goes would wait longer.
         """
         if committed:
-            self._filing_due += committed * self._unfiled_count / UNFILED_ENTRIES
+            self._filing_due += committed * self._backlog.count / UNFILED_ENTRIES
             if self._filing_due < SLICE_ENTRIES:
                 return []
         elif time.monotonic() < self._unfiled_since + FILE_AFTER_SECONDS:
             return []
         most, self._filing_due = max(SLICE_ENTRIES, int(self._filing_due)), 0.0
-        return self._next_slice(most)
-
-    def _next_slice(self, most: int) -> list[list[Entry]]:
-        """Entries of the shards that wait longest, about so many; a long run is taken in parts."""
-        chosen: list[list[Entry]] = []
-        unfiled = self._unfiled
-        left = most
-        while unfiled and left > 0:
-            shard, entries = next(iter(unfiled.items()))
-            del unfiled[shard]
-            if len(entries) > left:
-                unfiled[shard] = entries[left:]  # behind the others: a busy shard must not keep them from their turn
-                entries = entries[:left]
-            chosen.append(entries)
-            left -= len(entries)
-        self._unfiled_count -= most - left
-        return chosen
+        return self._backlog.take(most)
 
     def _file_recovered(self, entries: Sequence[Entry]) -> None:
         """File what the journal says is committed: the driver is told of what is not, and commits only that."""
         self._note(entries)
-        while filing := self._next_slice(SLICE_ENTRIES):
+        while filing := self._backlog.take(SLICE_ENTRIES):
             self._connection.execute("BEGIN IMMEDIATE")
             self._file(filing)
             self._connection.execute("COMMIT")
@@ -507,16 +510,29 @@ class Log:
         free = space.f_bavail * space.f_frsize + unused * page  # retention gives pages back to the file, not the disk
         used = (pages - unused) * page
         self.full = free < (1 - FULL_SHARE) * space.f_blocks * space.f_frsize or 0 < quota < used
+        self._retention.is_pressed = self.full
         if self.options.retention_bytes:
             self._retention.shrink(used - self.options.retention_bytes)
 
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _refuse_all(self) -> None:
+    def _hand_on(self, tail: _Tail) -> None:
+        """Let the reader answer, who is given what it can't find in the tables."""
+        tail.handed_on = True
+        unfiled = self._backlog.behind(tail.query)
+        self._reads.put((TailRead, partial(self._tail_reader.read, tail.query, unfiled), tail.token))
+
+    def _refuse_all(self, pending: deque[Any]) -> None:
         """Take what comes without doing it, until the log is closed."""
-        while self._writes.get() is not _STOP:
-            pass
+        while True:
+            for item in pending:
+                if item is _STOP:
+                    return
+                if isinstance(item, _Tail) and not item.handed_on and self.fault is not None:
+                    self.completions.append(TailRead(item.token, self.fault))
+                    self._notify()
+            pending = deque((self._writes.get(),))
 
     # -- the reader's thread -------------------------------------------------------------------------------------
 
@@ -530,13 +546,15 @@ class Log:
             self.completions.append(answer)
             self._notify()
 
-    def _read(self, read: History, token: object) -> HistoryRead:
+    def _read(
+        self, answer: type[HistoryRead | TailRead], question: Callable[[], Any], token: object
+    ) -> HistoryRead | TailRead:
         try:
-            return HistoryRead(token, self._reader.history(read))
+            return answer(token, question())
         except (sqlite3.Error, CorruptEntry) as error:
             fault = storage_fault(error, self.path)
             self._halt(fault)
-            return HistoryRead(token, fault)
+            return answer(token, fault)
 
     def _halt(self, fault: StorageFault) -> None:
         if self.fault is None:
@@ -554,21 +572,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _take_lock(folder: Path) -> int:
-    path = folder / "lock"
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        raise StorageFault(
-            "locked",
-            f"The data directory {folder} is in use by process {holder}. Each node needs a directory of its own:"
-            " end that process, or give another --data-dir.",
-        ) from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
-    return lock

@@ -3,7 +3,8 @@
 A sweep goes over all rooms and drops what each may not keep; then keys of messages that are too old to be sent again.
 Apart from that, when the log has grown too large, the oldest chunks of all rooms are dropped until it has not. Either
 ends with the places of entries that are gone: those before the first entry of a shard that is still there, and with
-them its EPOCH entries. META entries stay, for they alone say who may do what in a room; so do the places behind them.
+them its EPOCH entries. What a follower has not read yet (router/tail.py) a sweep leaves, the bound of the log does not.
+META entries stay, for they alone say who may do what in a room; so do the places behind them.
 
 A sweep also erases the texts of messages that were removed long ago, and of their edits; headers and chains stay.
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from router.entry import Kind
+from router.entry import Kind, decode, split
 from router.erasure import Erasure
 from router.errors import CorruptEntry
 from router.ids import RoomId
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from router.known_keys import KnownKeys
+    from router.tail import Hold
 
 ROOMS_AT_ONCE: Final = 50
 CHUNKS_AT_ONCE: Final = 32  # at most 64 KiB each, whose pages are all read when they are given back: about 3 ms
@@ -61,6 +63,9 @@ class Retention:
     Args:
         connection: The writer's; a transaction is open whenever `step` is called.
         keys: The dedupe keys on disk.
+
+    Attributes:
+        is_pressed: Whether space is so short that nothing is left for followers.
     """
 
     def __init__(self, connection: sqlite3.Connection, keys: KnownKeys) -> None:
@@ -72,6 +77,8 @@ class Retention:
         self._room = 0
         self._excess = 0  # bytes that the log as a whole is to lose
         self._shards: deque[int] = deque()  # whose places are to be looked at
+        self._hold: Hold | None = None
+        self.is_pressed = False
 
     @property
     def busy(self) -> bool:
@@ -95,6 +102,10 @@ class Retention:
     def shrink(self, size: int) -> None:
         """Give back so many bytes, of the oldest chunks of all rooms; replaces what was asked for before."""
         self._excess = size
+
+    def keep_for(self, hold: Hold | None) -> None:
+        """Let sweeps leave what a follower has not read; replaces what was asked for before."""
+        self._hold = hold
 
     def step(self) -> list[tuple[RoomId, int]]:
         """Do a slice; gives rooms with the sequence up to which they were dropped.
@@ -150,6 +161,8 @@ class Retention:
             newest = gone + 1 == len(chunks)
             if last_ts >= cutoff and (newest or not 0 < keep.bytes < size - dropped):
                 break
+            if self._is_held(number, last_ts):
+                break
             self._execute("DELETE FROM chunk WHERE id=?", (number,))
             gone += 1
             dropped += length
@@ -158,6 +171,15 @@ class Retention:
             self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (floor, dropped, room))
             self._removals.forget(room, floor)
         return floor, gone, gone == most
+
+    def _is_held(self, chunk: int, last_ts: int) -> bool:
+        """Whether a chunk has something that a follower has not read: then its last entry is, which is the newest."""
+        hold = self._hold
+        if hold is None or self.is_pressed or last_ts < hold.from_ms:
+            return False
+        (wires,) = self._execute("SELECT wires FROM chunk WHERE id=?", (chunk,)).fetchone()
+        *_, last = split(wires)
+        return hold.is_unread(decode(last, None))
 
     def _drop_oldest(self) -> list[tuple[RoomId, int]]:
         """Drop the oldest chunks of all rooms.

@@ -22,6 +22,7 @@ from router.completions import (
     KeysScanned,
     Persisted,
     RoomLoaded,
+    TailRead,
     Trimmed,
 )
 from router.errors import StorageFault
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from router.entry import Entry
     from router.log import Log
     from router.room import RoomState
+    from router.tail import Tail, TailQuery
 
 SCAN_PAGES: Final = 100  # of known message ids, fetched at once while the filter fills after a start
 MAX_PAGE: Final = 500  # entries of one read from disk; short reads keep the WAL short
@@ -71,6 +73,7 @@ class Page:
 
 
 Read = Callable[[Page | Away], None]
+Followed = Callable[["Tail | Away"], None]
 
 
 class Router:
@@ -92,6 +95,7 @@ class Router:
         self._keys = KeyFilter(options.dedupe_capacity)
         self._full = False
         self._closing = False
+        self._followers: list[Callable[[], None]] = []
         self._now_ms = time.time_ns() // 1_000_000
         log.scan_keys(-1, SCAN_PAGES)
         self.cluster.start(self._now_ms)
@@ -122,6 +126,22 @@ class Router:
         else:
             self._read_on(state, read, done)
 
+    def tail(self, query: TailQuery, done: Followed) -> None:
+        """Read what was committed until now, of all rooms, and follows a cursor; from the disk and from memory."""
+
+        def finish(result: Tail | StorageFault) -> None:
+            done(Away.STORAGE_FAULT if isinstance(result, StorageFault) else result)
+
+        self.log.tail(query, finish)
+
+    def follow(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, which must not block, from now on whenever something was committed, once for many entries."""
+        self._followers.append(wake)
+
+    def unfollow(self, wake: Callable[[], None]) -> None:
+        """No longer call what `follow` was given."""
+        self._followers.remove(wake)
+
     # -- the driver's turns --------------------------------------------------------------------------------------
 
     def turn(self) -> None:
@@ -145,6 +165,8 @@ class Router:
             if effects.committed:
                 self._edge.committed(effects.committed)
                 log.committed(effects.committed)
+                for wake in self._followers:
+                    wake()
 
     def drain(self) -> None:
         """Take the log's answers, and perform what they bring about; called in each turn of the hub."""
@@ -167,7 +189,7 @@ class Router:
                 self._edge.persisted(done)
             case Filed():
                 self.cluster.filed(done.entries)
-            case HistoryRead():
+            case HistoryRead() | TailRead():
                 self._tell(done.token, done.result)
             case RoomLoaded():
                 self.cluster.loaded(done.record, self._now_ms)

@@ -125,11 +125,11 @@ class Machine(RuleBasedStateMachine):
         """Until all is filed that may be."""
         log_module.FILE_AFTER_SECONDS = 0.0  # type: ignore[misc]
         self.reach()
-        while self.log._unfiled_count:
+        while self.log._backlog.count:
             self.reach()
         self.reach()
 
-    def make(self, room: int, count: int, size: int) -> list[Entry]:
+    def make(self, room: int, count: int, data: bytes, kind: Kind = Kind.MESSAGE) -> list[Entry]:
         shard = self.shards[SHARDS[room]]
         made = []
         for _ in range(count):
@@ -137,8 +137,8 @@ class Machine(RuleBasedStateMachine):
             sequence = sum(entry.room == ROOMS[room] for entry in shard.entries) + 1
             chain = shard.entries[-1].chain if shard.entries else GENESIS
             entry = make(
-                SHARDS[room], len(shard.entries) + 1, 1, ROOMS[room], sequence, 0, Kind.MESSAGE, SENDER,
-                f"id-{sequence}", self.clock * SECOND_MS, bytes(SALT_BYTES), b"x" * size, b"", chain,
+                SHARDS[room], len(shard.entries) + 1, 1, ROOMS[room], sequence, 0, kind, SENDER,
+                f"id-{sequence}", self.clock * SECOND_MS, bytes(SALT_BYTES), data, b"", chain,
             )  # fmt: skip
             shard.entries.append(entry)
             made.append(entry)
@@ -150,11 +150,11 @@ class Machine(RuleBasedStateMachine):
         floor = self.floors[ROOMS[room]]
         return [e for e in shard.entries[: shard.committed] if e.room == ROOMS[room] and e.sequence > floor]
 
-    def append_nowait(self, room: int, count: int, size: int) -> None:
+    def append_nowait(self, room: int, count: int, data: bytes, kind: Kind = Kind.MESSAGE) -> None:
         self.ticket += 1
         commits = {number: shard.committed for number, shard in self.shards.items() if shard.committed}
         number = SHARDS[room]
-        self.log.append(Batch(self.ticket, [Promise(number, 1)], [], self.make(room, count, size), commits))
+        self.log.append(Batch(self.ticket, [Promise(number, 1)], [], self.make(room, count, data, kind), commits))
 
     def persist(self) -> None:
         self.wait(Persisted, lambda done: done.ticket == self.ticket)
@@ -168,7 +168,7 @@ class Machine(RuleBasedStateMachine):
         share=st.sampled_from([0.0, 0.3, 1.0]),
     )  # fmt: skip
     def append(self, room: int, count: int, size: int, share: float) -> None:
-        self.append_nowait(room, count, size)
+        self.append_nowait(room, count, b"x" * size)
         self.persist()
         self.commit(SHARDS[room], share)
 
@@ -223,7 +223,7 @@ class Machine(RuleBasedStateMachine):
     def kill(self, room: int, count: int) -> None:
         """Take the files as they are while a batch is written and filing goes on."""
         if count:
-            self.append_nowait(room, count, 100)
+            self.append_nowait(room, count, b"x" * 100)
         with self.log._checkpointer._one:
             shutil.copytree(self.folder, self.root / str(self.lives + 1))
         self.log.close()

@@ -379,7 +379,7 @@ def test_recovered_entries_of_a_room_may_be_filed_in_parts(
                 router.turn()
 
         pump(lambda: done >= filed)
-        while overtaken and log._unfiled_count:
+        while overtaken and log._backlog.count:
             assert told.wait(WAIT)
             told.clear()
         states: list[RoomState | Away] = []

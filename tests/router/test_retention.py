@@ -58,7 +58,9 @@ class Node:
             if not self.log.completions:
                 assert self.told.wait(deadline - time.monotonic()), "the log does not answer"
 
-    def entry(self, room: RoomId, ts: int, kind: Kind = Kind.MESSAGE, shard: int = SHARD, size: int = 8) -> Entry:
+    def entry(  # noqa: PLR0917 - what may differ
+        self, room: RoomId, ts: int, kind: Kind = Kind.MESSAGE, shard: int = SHARD, size: int = 8, data: bytes = b""
+    ) -> Entry:  # fmt: skip
         lsn, chain = self.ends.get(shard, (0, GENESIS))
         head = self.heads.setdefault(room, [0, 0])
         head[0] += kind <= Kind.SYSTEM
@@ -66,7 +68,8 @@ class Node:
         sequence, meta_n = (0, 0) if kind == Kind.EPOCH else head
         cmid = f"id-{lsn}" if kind == Kind.MESSAGE else ""
         made = make(
-            shard, lsn + 1, 1, room, sequence, meta_n, kind, b"s" * 12, cmid, ts, b"salt" * 4, b"x" * size, b"", chain
+            shard, lsn + 1, 1, room, sequence, meta_n, kind, b"s" * 12, cmid, ts, b"salt" * 4,
+            data or b"x" * size, b"", chain,
         )  # fmt: skip
         self.ends[shard] = (lsn + 1, made.chain)
         return made

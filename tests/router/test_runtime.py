@@ -15,6 +15,7 @@ from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
 from router.ids import RoomId
 from router.log import Log, LogOptions
 from router.runtime import Page, Router
+from router.tail import Tail, TailQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -262,3 +263,48 @@ def test_who_can_not_take_an_answer_harms_nobody_else(reopen: Callable[..., Node
     assert outcomes == [Duplicate(1), Duplicate(1)]
     assert node.failures == [(fail, trouble)] * 3
     assert isinstance(node.send("id-2"), Entry)
+
+
+# -- followers ---------------------------------------------------------------------------------------------------
+
+
+def follow(node: Node, cursor: dict[int, int]) -> Tail | Away:
+    tails: list[Tail | Away] = []
+    node.router.tail(TailQuery(cursor, 100, 1 << 20), tails.append)
+    node.wait(lambda: tails)
+    return tails[0]
+
+
+@pytest.mark.usefixtures("no_filing")
+def test_a_follower_is_woken_once_for_many_and_reads_what_was_published(reopen: Callable[..., Node]) -> None:
+    node = reopen()
+    node.room()
+    woken: list[int] = []
+
+    def wake() -> None:
+        woken.append(len(node.published))
+
+    node.router.follow(wake)
+    outcomes: list[Outcome] = []
+    sender = node.router.sender("default", "u1")
+    for n in range(20):
+        node.router.submit(Submit(LOBBY, Kind.MESSAGE, sender, f"id-{n + 1}", b"{}", b'"u1"', outcomes.append))
+    node.wait(lambda: len(outcomes) == 20)
+    assert woken == [len(node.published)]
+    tail = follow(node, {})
+    assert isinstance(tail, Tail)
+    assert [entry.wire for entry in tail.entries] == [entry.wire for entry in node.published if entry.visible]
+    node.router.unfollow(wake)
+    node.fill(1, start=21)
+    assert len(woken) == 1
+    more = follow(node, dict(tail.cursor))
+    assert isinstance(more, Tail)
+    assert [entry.sequence for entry in more.entries] == [21]
+
+
+def test_a_follower_is_told_that_the_log_has_halted(reopen: Callable[..., Node]) -> None:
+    node = reopen()
+    node.fill(1)
+    node.log._connection.execute("PRAGMA query_only=1")
+    assert node.send("b") is Away.STORAGE_FAULT
+    assert follow(node, {}) is Away.STORAGE_FAULT
