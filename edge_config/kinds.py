@@ -135,6 +135,11 @@ class RoomKind:
         "Who is typing is told in rooms with at most so many connections of this node; beyond it nobody could follow.",
         Bounds(0),
     )
+    delta: bool = setting(
+        default=False,
+        meaning="Subscribers that ask for it (`delta: fossil`) are sent what differs from the publication before"
+        " instead of the whole. For big documents of which little changes; each takes the node time.",
+    )
     maximum_members: int = setting(0, "A room admits at most so many connections of this node; 0: no limit.", Bounds(0))
     moderation: str = setting(
         "",

@@ -12,7 +12,7 @@ from node.chat_rules import MODERATING, Rules, notice_of
 from node.codes import DisconnectCode, UnsubscribeCode
 from node.connection import Connection
 from node.logs import events
-from node.publication import encode_publication
+from node.publication import Publication, encode_publication
 from node.publishing import Submitted
 from node.ratelimit import Throttle
 from node.rooms import Room, oldest_ms
@@ -295,15 +295,17 @@ class Gateway:
         return room
 
     def _unkept(self, room: AnyRoom, data: bytes) -> Iterator[tuple[Member, bytes]]:
-        """All members of a room, each with a publication that has no offset, encoded once for each codec."""
+        """All members of a room, each with a publication that has no offset, encoded once for each way."""
         here = self._mine(room)
         here.distribute()
-        encoded: dict[Codec, bytes] = {}
+        here.interrupt()
+        encoded: dict[tuple[Codec, bool], bytes] = {}
         for member in here.everybody():
-            codec = member.transport.codec
-            if codec not in encoded:
-                encoded[codec] = codec.push_publication(here.channel_json, codec.publication(data, 0, b""))
-            yield member, encoded[codec]
+            codec, delta = way = (member.transport.codec, member.delta)
+            if way not in encoded:
+                publication = codec.publication(codec.quote(data) if delta else data, 0, b"")
+                encoded[way] = codec.push_publication(here.channel_json, publication)
+            yield member, encoded[way]
 
     def _slow_down(self, room: Room) -> None:
         """A node that needed no throttle by its configuration may need one for slow mode."""
@@ -364,14 +366,9 @@ class Gateway:
 
     def _deliver_to_others(self, room: Room, entry: Entry) -> None:
         """Once for each other wire in use: see docs/decisions/0006-one-frame-per-wire.md."""
-        payloads: dict[Codec, bytes] = {}
+        publication = Publication(room, entry, self._limits.delta_bytes)
         for others in room.others.values():
-            codec = others.wire.codec
-            payload = payloads.get(codec)
-            if payload is None:
-                publication = encode_publication(codec, room, entry)
-                payload = payloads[codec] = codec.push_publication(room.channel_json, publication)
-            others.frames.append(others.wire.frame(payload))
+            others.take(publication)
             self._metrics.delivered += len(others.joined)
         self._dirty[room] = None
 

@@ -10,8 +10,8 @@ from edge_config.kinds import JoinLeave
 from edge_config.kinds import Recovery as Mode
 from node.chat_rules import check_presence
 from node.codes import CommandError, ErrorCode
-from node.protocol import REJECT_UNRECOVERED, SubscribeResult
-from node.publication import encode_publication
+from node.protocol import FOSSIL, REJECT_UNRECOVERED, SubscribeResult
+from node.publication import encode_publication, encode_quoted
 from node.recovery import Outcome, Recovery
 from router.events import Away
 from router.ids import Position
@@ -85,7 +85,8 @@ class Joining:
                 self._fail(CommandError(ErrorCode.LIMIT_EXCEEDED, limit))
             elif self.recovers:
                 since = Position(self.request.epoch, self.request.offset)
-                self._recovery = Recovery(self._gateway, room, since, most_entries, most_bytes, self._recovered)
+                most = most_bytes // 2 if self.delta else most_bytes  # data in quotes is up to twice as long
+                self._recovery = Recovery(self._gateway, room, since, most_entries, most, self._recovered)
                 self._recovery.advance()
             else:
                 self._tell()
@@ -165,6 +166,11 @@ class Joining:
         mode = self.kind.join_leave
         return mode is JoinLeave.PUSH or (mode is JoinLeave.ON and self.request.join_leave)
 
+    @property
+    def delta(self) -> bool:
+        """Whether the client is given quoted data, and differences."""
+        return self.kind.delta and self.request.delta == FOSSIL
+
     def result(self, codec: Codec) -> SubscribeResult:
         """The answer; only when `ready`, and followed by `Gateway.join` in the same turn."""
         room, request, recovery = self.room, self.request, self._recovery
@@ -178,10 +184,12 @@ class Joining:
             epoch=room.epoch,
             offset=room.offset,
             was_recovering=request.recover,
+            delta=self.delta,
         )
         if recovery is not None and recovery.outcome is Outcome.RECOVERED:
             result.recovered, result.offset = True, request.offset
-            result.publications = [Raw(encode_publication(codec, room, entry)) for entry in recovery.entries]
+            encode = encode_quoted if self.delta else encode_publication
+            result.publications = [Raw(encode(codec, room, entry)) for entry in recovery.entries]
         if self.grant.ttl is not None:
             result.expires, result.ttl = True, self.grant.ttl
         if self.grant.data:

@@ -205,7 +205,7 @@ _OFFSET: Final[_Field] = ("offset", _VARINT, _offset)
 _SUBSCRIBE: Final[_Body] = (SubscribeRequest, {
     1: _CHANNEL, 2: _TOKEN, 3: ("recover", _VARINT, bool), 6: _EPOCH, 7: _OFFSET, 8: _DATA,
     9: ("positioned", _VARINT, bool), 10: ("recoverable", _VARINT, bool), 11: ("join_leave", _VARINT, bool),
-    14: ("flag", _VARINT, _int64),
+    12: ("delta", _LENGTH, _text), 14: ("flag", _VARINT, _int64),
 })  # fmt: skip
 _SUBS_ENTRY: Final[dict[int, _Field]] = {1: ("key", _LENGTH, _text), 2: ("value", _LENGTH, _message(_SUBSCRIBE))}
 _CONNECT: Final[_Body] = (ConnectRequest, {
@@ -318,7 +318,7 @@ def _subscribed(result: SubscribeResult) -> bytes:
         _number(1, result.expires), _number(2, result.ttl), _number(3, result.recoverable), _string(6, result.epoch),
         *(_bytes(7, bytes(publication)) for publication in result.publications),
         _number(8, result.recovered), _number(9, result.offset), _number(10, result.positioned),
-        _filled(11, bytes(result.data)), _number(12, result.was_recovering),
+        _filled(11, bytes(result.data)), _number(12, result.was_recovering), _number(13, result.delta),
     ))  # fmt: skip
 
 
@@ -411,6 +411,14 @@ class ProtobufCodec:
     def publication(self, data: bytes, offset: int, info: bytes) -> bytes:
         """See `Codec.publication`."""
         return b"".join((_filled(4, data), _bytes(5, _info(info)) if info else b"", _number(6, offset)))
+
+    def quote(self, data: bytes) -> bytes:
+        """See `Codec.quote`."""
+        return data
+
+    def difference(self, delta: bytes, offset: int, info: bytes) -> bytes:
+        """See `Codec.difference`."""
+        return self.publication(delta, offset, info) + _number(8, 1)
 
     def push_publication(self, channel_json: bytes, publication: bytes) -> bytes:
         """See `Codec.push_publication`."""

@@ -1,7 +1,7 @@
 """The Centrifuge client protocol, version 2: commands, replies, pushes, and their JSON.  Sans-I/O.
 
 Names and meanings are those of the protocol's client.proto; unknown fields are ignored, as its SDKs send some that
-concern features which are not here (`flag` 1, `tf`, `delta`). In JSON a frame holds one or more objects separated by
+concern features which are not here (`flag` 1, `tf`). In JSON a frame holds one or more objects separated by
 newlines, both ways, so no encoded payload may contain one.
 """
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 REJECT_UNRECOVERED: Final = 2
 """Bit of `SubscribeRequest.flag`: answer an impossible recovery with 112 instead of `recovered: false`."""
+
+FOSSIL: Final = "fossil"
+"""The one sort of differences that `SubscribeRequest.delta` may ask for: see node/fossil.py."""
 
 FINAL_CODE: Final = 3500
 """From this code of a disconnect on, clients do not come back (`codes.DisconnectCode.reconnects`)."""
@@ -50,6 +53,7 @@ class SubscribeRequest(_Request):
     positioned: bool = False
     recoverable: bool = False
     join_leave: bool = False
+    delta: str = ""
     flag: int = 0
 
 
@@ -179,6 +183,7 @@ class SubscribeResult(Struct, gc=False, omit_defaults=True):
     Attributes:
         publications: Each encoded by `Codec.publication`.
         ttl: Seconds; only with `expires`.
+        delta: Whether the data of all publications is quoted (`Codec.quote`), and may be a difference.
     """
 
     recoverable: bool = False
@@ -191,6 +196,7 @@ class SubscribeResult(Struct, gc=False, omit_defaults=True):
     expires: bool = False
     ttl: int = 0
     data: Raw = _NO_RAW
+    delta: bool = False
 
 
 class SubscribePush(Struct, gc=False, omit_defaults=True):
@@ -296,8 +302,14 @@ class Codec(Protocol):
     def publication(self, data: bytes, offset: int, info: bytes) -> bytes:
         """A publication, part of pushes and results: JSON data, the offset (0: none), ClientInfo as JSON (or empty)."""
 
+    def quote(self, data: bytes) -> bytes:
+        """JSON data as subscribers with `delta` are given it, to be put into `publication`."""
+
+    def difference(self, delta: bytes, offset: int, info: bytes) -> bytes:
+        """As `publication`, but of its data only what makes it of the data before: text (`fossil.create`)."""
+
     def push_publication(self, channel_json: bytes, publication: bytes) -> bytes:
-        """Push what `publication` encoded."""
+        """Push what `publication` or `difference` encoded."""
 
     def push_join(self, channel_json: bytes, info: bytes) -> bytes:
         """Push that a client joined, given its ClientInfo as JSON."""
@@ -410,6 +422,14 @@ class JsonCodec:
                 else (b'{"data":%b,"info":%b}' % (data, info))
             )
         return b'{"data":%b,"offset":%d}' % (data, offset) if offset else b'{"data":%b}' % data
+
+    def quote(self, data: bytes) -> bytes:
+        """See `Codec.quote`."""
+        return _encode(data.decode())
+
+    def difference(self, delta: bytes, offset: int, info: bytes) -> bytes:
+        """See `Codec.difference`."""
+        return self.publication(self.quote(delta), offset, info)[:-1] + b',"delta":true}'
 
     def push_publication(self, channel_json: bytes, publication: bytes) -> bytes:
         """See `Codec.push_publication`."""

@@ -8,6 +8,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from edge_config.kinds import JoinLeave, Presence
 from node.chat_rules import Rules
 from node.connection import put_all
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from node.connection import Connection
     from node.framing import Wire
     from node.protocol import Codec
+    from node.publication import Publication
     from node.seams import Member
     from router.ids import RoomId
     from router.room import RoomState
@@ -44,6 +47,61 @@ class Others:
         self.joined: dict[Connection, Member] = {}
         self.frames: list[bytes] = []
 
+    def enter(self, connection: Connection, member: Member) -> None:
+        """Join."""
+        self.joined[connection] = member
+
+    def exit(self, connection: Connection) -> None:
+        """Leave."""
+        del self.joined[connection]
+
+    def take(self, publication: Publication) -> None:
+        """Gather a publication."""
+        self.frames.append(self.wire.frame(publication.plain(self.wire.codec)))
+
+
+class Chain(Others):
+    """Such members that are given differences, each from the publication before.
+
+    All of them have been given the publication that `base` is the data of, but those who came after it. So that these
+    stay apart only until the next publication, whoever joins is given one whole, also after a recovery.
+
+    Attributes:
+        base: Data of what was given last; empty: nothing that a difference may refer to.
+        fresh: Who was not given that.
+    """
+
+    __slots__ = ("base", "fresh")
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(wire)
+        self.base = b""
+        self.fresh: set[Connection] = set()
+
+    @override
+    def enter(self, connection: Connection, member: Member) -> None:
+        super().enter(connection, member)
+        self.fresh.add(connection)
+
+    @override
+    def exit(self, connection: Connection) -> None:
+        super().exit(connection)
+        self.fresh.discard(connection)
+
+    @override
+    def take(self, publication: Publication) -> None:
+        frame, codec, fresh = self.wire.frame, self.wire.codec, self.fresh
+        difference = publication.difference(codec, self.base) if len(fresh) < len(self.joined) else None
+        if difference is None:
+            self.frames.append(frame(publication.whole(codec)))
+        elif not fresh:
+            self.frames.append(frame(difference))
+        else:  # there are no other frames: who joins is not fresh any more after the next
+            put_all([connection for connection in self.joined if connection not in fresh], frame(difference))
+            put_all(fresh, frame(publication.whole(codec)))
+        fresh.clear()
+        self.base = publication.base
+
 
 class Room:
     """One room.
@@ -59,7 +117,8 @@ class Room:
         wire: How nearly all members are written to: JSON over WebSocket.
         joined: Members by connection, those of `wire` only.
         frames: Whole frames for every one of `joined`, not handed to their connections yet.
-        others: Members of other wires, by wire; a wire without members is not in it.
+        others: Members of other wires, and members that are given differences, by wire and whether they are; nobody is
+            there without members.
         here: Presence: ClientInfo as JSON by client id.
         users: Presence: connections by user.
         watchers: Members that want joins and leaves.
@@ -78,7 +137,7 @@ class Room:
         self.cursor = Cursor(state.committed)
         self.joined: dict[Connection, Member] = {}
         self.frames: list[bytes] = []
-        self.others: dict[Wire, Others] = {}
+        self.others: dict[tuple[Wire, bool], Others] = {}
         self.here: dict[str, bytes] = {}
         self.users: dict[str, int] = {}
         self.watchers = 0
@@ -126,26 +185,22 @@ class Room:
                 put_all(others.joined, b"".join(others.frames))
                 others.frames = []
 
-    def members_of(self, connection: Connection) -> dict[Connection, Member]:
-        """The members that are written to as this connection is; for a new wire, a dictionary that is not kept."""
-        if connection.wire is self.wire:
-            return self.joined
-        others = self.others.get(connection.wire)
-        return {} if others is None else others.joined
-
     def everybody(self) -> list[Member]:
         """All members."""
         return [*self.joined.values(), *(m for others in self.others.values() for m in others.joined.values())]
 
     def enter(self, connection: Connection, member: Member) -> bool:
         """Join; False if it had joined before."""
-        if connection in self.members_of(connection):
+        if self._member(connection, member) is not None:
             return False
         self.distribute()  # what was committed before belongs to those who were here
-        if connection.wire is self.wire:
+        wire, delta = way = (connection.wire, member.delta)
+        if wire is self.wire and not delta:
             self.joined[connection] = member
         else:
-            self.others.setdefault(connection.wire, Others(connection.wire)).joined[connection] = member
+            if way not in self.others:
+                self.others[way] = Chain(wire) if delta else Others(wire)
+            self.others[way].enter(connection, member)
         self.watchers += member.wants_joins
         if self.kind.presence is not Presence.OFF:
             self.here[member.client] = member.info
@@ -154,13 +209,17 @@ class Room:
 
     def exit(self, connection: Connection, member: Member) -> bool:
         """Leave; False if it had not joined."""
-        joined = self.members_of(connection)
-        if joined.get(connection) is not member:
+        if self._member(connection, member) is not member:
             return False
         self.distribute()
-        del joined[connection]
-        if not joined and joined is not self.joined:
-            del self.others[connection.wire]
+        wire, delta = way = (connection.wire, member.delta)
+        if wire is self.wire and not delta:
+            del self.joined[connection]
+        else:
+            others = self.others[way]
+            others.exit(connection)
+            if not others.joined:
+                del self.others[way]
         self.watchers -= member.wants_joins
         if self.here.pop(member.client, None) is not None:
             count = self.users[member.user] - 1
@@ -169,6 +228,19 @@ class Room:
             else:
                 del self.users[member.user]
         return True
+
+    def _member(self, connection: Connection, like: Member) -> Member | None:
+        """Who has joined with a connection, and is written to as such a member is."""
+        if connection.wire is self.wire and not like.delta:
+            return self.joined.get(connection)
+        others = self.others.get((connection.wire, like.delta))
+        return None if others is None else others.joined.get(connection)
+
+    def interrupt(self) -> None:
+        """Members were given what is no part of the stream: clients take it for the publication before all the same."""
+        for others in self.others.values():
+            if isinstance(others, Chain):
+                others.base = b""
 
     @property
     def tells_joins(self) -> bool:

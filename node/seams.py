@@ -140,6 +140,10 @@ class Member(Protocol):
     def wants_joins(self) -> bool:
         """Whether join and leave pushes go to it."""
 
+    @property
+    def delta(self) -> bool:
+        """Whether it is given quoted data, and differences."""
+
     def lose(self) -> None:
         """A hole was found in what it was given: end it with 2500 (or the connection with 3010), to be resumed."""
 

@@ -553,7 +553,7 @@ class Session:
         info = self.info
         if grant.info:
             info = client_info(self.identity.user, self.client, self.identity.info, grant.info)
-        subscription = Subscription(self, room, joining.origin, info, wants_joins=joining.wants_joins)
+        subscription = Subscription(self, room, joining, info)
         self.subscriptions[room.id.channel] = subscription
         self.expire_subscription_in(subscription, grant.ttl)
         self.gateway.join(room, subscription)

@@ -8,6 +8,7 @@ from node.codes import DisconnectCode, UnsubscribeCode
 from node.permissions import Origin, allows
 
 if TYPE_CHECKING:
+    from node.joining import Joining
     from node.seams import Room, Transport
     from node.session import Session
 
@@ -21,15 +22,17 @@ class Subscription:
         origin: How it came about.
         info: ClientInfo as JSON.
         wants_joins: Whether the client is told of joins and leaves.
+        delta: Whether the client is given quoted data, and differences.
         may_publish: Whether the client may publish here.
         expires_at: Monotonic seconds of its end, refresh and grace considered; None: it does not expire.
     """
 
-    __slots__ = ("expires_at", "info", "may_publish", "origin", "room", "session", "wants_joins")
+    __slots__ = ("delta", "expires_at", "info", "may_publish", "origin", "room", "session", "wants_joins")
 
-    def __init__(self, session: Session, room: Room, origin: Origin, info: bytes, *, wants_joins: bool) -> None:
-        self.session, self.room, self.origin, self.info, self.wants_joins = session, room, origin, info, wants_joins
-        self.may_publish = allows(room.kind.publish, session.identity, origin)
+    def __init__(self, session: Session, room: Room, joining: Joining, info: bytes) -> None:
+        self.session, self.room, self.origin, self.info = session, room, joining.origin, info
+        self.wants_joins, self.delta = joining.wants_joins, joining.delta
+        self.may_publish = allows(room.kind.publish, session.identity, joining.origin)
         self.expires_at: float | None = None
 
     @property

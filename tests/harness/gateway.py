@@ -14,7 +14,7 @@ from node.chat_rules import MODERATING, Rules, notice_of, role_of
 from node.codes import DisconnectCode, UnsubscribeCode
 from node.counters import Counters
 from node.protocol import JsonCodec
-from node.publication import encode_publication
+from node.publication import encode_publication, encode_quoted
 from node.seams import Page
 from router.entry import SALT_BYTES, Entry, Kind, make
 from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
@@ -191,7 +191,8 @@ class FakeGateway:
     def whisper(self, room: Room, data: bytes) -> None:
         for member in self.rooms[room.id].joined:
             codec = member.transport.codec
-            push = codec.push_publication(room.channel_json, codec.publication(data, 0, b""))
+            publication = codec.publication(codec.quote(data) if member.delta else data, 0, b"")
+            push = codec.push_publication(room.channel_json, publication)
             member.transport.send_ephemeral(push)
 
     def wall_ms(self) -> int:
@@ -292,7 +293,8 @@ class FakeGateway:
     def _deliver(self, room: FakeRoom, entry: Entry) -> None:
         for member in list(room.joined):
             codec = member.transport.codec
-            publication = encode_publication(codec, room, entry)
+            encode = encode_quoted if member.delta else encode_publication
+            publication = encode(codec, room, entry)
             member.transport.send(codec.push_publication(room.channel_json, publication))
 
     def _page(self, room: FakeRoom, read: History) -> Page:

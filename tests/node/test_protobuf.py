@@ -32,7 +32,7 @@ CODEC: Final = ProtobufCodec(max_commands=3)
 SCHEMA: Final = {
     "Error": "code:1:uint32 message:2:string temporary:3:bool",
     "ClientInfo": "user:1:string client:2:string conn_info:3:bytes chan_info:4:bytes",
-    "Publication": "data:4:bytes info:5:ClientInfo offset:6:uint64",
+    "Publication": "data:4:bytes info:5:ClientInfo offset:6:uint64 delta:8:bool",
     "Join": "info:1:ClientInfo",
     "Leave": "info:1:ClientInfo",
     "Unsubscribe": "code:2:uint32 reason:3:string",
@@ -59,7 +59,7 @@ SCHEMA: Final = {
     " publish:7:PublishRequest presence:8:ChannelRequest presence_stats:9:ChannelRequest history:10:HistoryRequest"
     " ping:11:Empty send:12:DataRequest rpc:13:RpcRequest refresh:14:RefreshRequest sub_refresh:15:SubRefreshRequest",
     "SubscribeResult": "expires:1:bool ttl:2:uint32 recoverable:3:bool epoch:6:string publications:7:Publication*"
-    " recovered:8:bool offset:9:uint64 positioned:10:bool data:11:bytes was_recovering:12:bool",
+    " recovered:8:bool offset:9:uint64 positioned:10:bool data:11:bytes was_recovering:12:bool delta:13:bool",
     "SubsResult": "key:1:string value:2:SubscribeResult",
     "ConnectResult": "client:1:string version:2:string expires:3:bool ttl:4:uint32 data:5:bytes subs:6:SubsResult*"
     " ping:7:uint32 pong:8:bool session:9:string node:10:string",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,6 +103,18 @@ def test_a_single_entry_above_the_cap_of_bytes_is_unrecoverable() -> None:
     node = world()
     room_with(node, 1, size=5000)
     assert unrecoverable(recover(node.connected("u1"), 0), 1)
+
+
+def test_with_deltas_what_was_missed_is_given_whole_as_strings_and_half_as_much_of_it() -> None:
+    node = world(RoomKind(delta=True))
+    room_with(node, 2, 400)
+    answer = recover(node.connected("u1"), 0, delta="fossil")
+    assert (answer["recovered"], answer["delta"]) == (True, True)
+    assert [json.loads(pub["data"])["sequence"] for pub in answer["publications"]] == [1, 2]
+    assert not any("delta" in pub for pub in answer["publications"])
+    room_with(node, 3, 400)
+    assert "recovered" not in recover(node.connected("u1"), 0, delta="fossil")
+    assert recover(node.connected("u1"), 0)["recovered"]
 
 
 def test_a_hole_is_unrecoverable() -> None:

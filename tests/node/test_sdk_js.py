@@ -42,7 +42,7 @@ def sdk() -> None:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """A node that all scenes but the violent one share; each has a room of its own."""
-    with NodeProcess(tmp_path_factory.mktemp("node")) as node:
+    with NodeProcess(tmp_path_factory.mktemp("node"), settings={"KINDS__DEFAULT__DELTA": "true"}) as node:
         yield node
 
 
@@ -92,7 +92,7 @@ TRANSPORTS = pytest.mark.parametrize(
 
 
 @TRANSPORTS
-@pytest.mark.parametrize("scene", ["publish", "history", "presence", "private", "badToken", "refresh"])
+@pytest.mark.parametrize("scene", ["publish", "history", "delta", "presence", "private", "badToken", "refresh"])
 @pytest.mark.usefixtures("sdk")
 def test_the_sdk_plays_a_scene(scene: str, transport: str, shared: NodeProcess) -> None:
     play(scene, shared, transport)

@@ -14,6 +14,7 @@ from centrifuge import (  # type: ignore[import-untyped]
     Client,
     ClientEventHandler,
     ConnectedContext,
+    DeltaType,
     DisconnectedContext,
     JoinContext,
     LeaveContext,
@@ -52,7 +53,7 @@ def _format(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a node that all scenes share; each has rooms of its own."""
-    with NodeProcess(tmp_path_factory.mktemp("node")) as node:
+    with NodeProcess(tmp_path_factory.mktemp("node"), settings={"KINDS__DEFAULT__DELTA": "true"}) as node:
         yield node.url
 
 
@@ -203,6 +204,29 @@ def test_a_guest_publishes_and_reads_the_history(url: str, room: str) -> None:
             assert [(pub.offset, content(pub.data)["content"]) for pub in page.publications] == [(2, "m2"), (3, "m3")]
             newest = await subscription.history(limit=2, reverse=True)
             assert [pub.offset for pub in newest.publications] == [5, 4]
+
+    play(scene())
+
+
+def test_who_asks_for_differences_makes_the_same_of_them(url: str, room: str) -> None:
+    async def scene() -> None:
+        text = 'ü "quoted" ' * 20
+        async with connected(url, "ann") as ann:
+            spoken, whole = await join(ann, room)
+            async with connected(url, "bob") as bob:
+                _, applied = await join(bob, room, delta=DeltaType.FOSSIL)
+                for number in range(3):
+                    await spoken.publish(payload(message(text)))
+                    pubs = [(await member.publications.get()).pub for member in (whole, applied)]
+                    assert content(pubs[0].data) == content(pubs[1].data)
+                    assert content(pubs[0].data)["content"] == text
+                    assert [pub.delta for pub in pubs] == [False, number > 0]
+                await bob.disconnect()
+                await spoken.publish(payload(message("missed")))
+                await bob.connect()
+                assert await applied.next_content() == (4, "missed")
+                await spoken.publish(payload(message(text)))
+                assert await applied.next_content() == (5, text)
 
     play(scene())
 

@@ -105,6 +105,17 @@ def test_a_name_keeps_out_those_who_are_not_subscribed_whatever_the_kind_says(na
     assert world(OPEN).connected("u1").code(name, body) == 103
 
 
+@pytest.mark.parametrize(
+    ("allowed", "asked", "given"),
+    [(True, "fossil", True), (True, "", False), (True, "other", False), (False, "fossil", False)],
+)
+def test_deltas_are_given_where_the_kind_has_them_and_the_client_asks(allowed: bool, asked: str, given: bool) -> None:
+    node = world(RoomKind(delta=allowed))
+    client = node.connected("u1")
+    assert client.ask("subscribe", {"channel": "a", "delta": asked}).get("delta", False) is given
+    assert client.session.subscriptions["a"].delta is given
+
+
 def test_a_client_subscribes_once() -> None:
     client = world().connected("u1")
     assert client.code("subscribe", {"channel": "a"}) is None

@@ -133,6 +133,30 @@ const scenes = {
     assert.deepEqual(page.publications.map(({ offset, data }) => [offset, unpack(data).content]), [[2, "m2"], [3, "m3"]]);
   },
 
+  async delta() {
+    const ann = member(client({ token: tokens.ann }), room);
+    const listening = client({ token: tokens.bob });
+    const bob = member(listening, room, { delta: "fossil" });
+    await Promise.all([ann.subscription.ready(), bob.subscription.ready()]);
+    const text = 'ü "quoted" '.repeat(20);
+    const same = async () => {
+      await ann.subscription.publish(message(text));
+      const [whole, applied] = [await ann.heard.publication.next(), await bob.heard.publication.next()];
+      assert.deepEqual([applied.offset, unpack(applied.data)], [whole.offset, unpack(whole.data)]);
+      assert.equal(unpack(applied.data).content, text);
+    };
+    const deltas = () => bob.subscription.deltaStats().numDeltaPayloads;
+    for (let number = 0; number < 4; number++) await same();
+    assert.equal(deltas(), 3);
+    listening.disconnect();
+    await ann.subscription.publish(message("missed"));
+    listening.connect();
+    assert.equal(unpack((await bob.heard.publication.next()).data).content, "missed");
+    await ann.heard.publication.next();
+    for (let number = 0; number < 3; number++) await same();
+    assert.equal(deltas(), 5);
+  },
+
   async presence() {
     const ann = member(client({ token: tokens.ann }), room, { joinLeave: true });
     await ann.subscription.ready();
