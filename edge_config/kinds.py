@@ -59,6 +59,26 @@ class JoinLeave(StrEnum):
     PUSH = "push"
 
 
+class SystemEvent(StrEnum):
+    """What a room can be told of by messages of the node: arrivals and departures, and what moderators lay down."""
+
+    JOINED = "joined"
+    LEFT = "left"
+    RENAMED = "renamed"
+    LOCKED = "locked"
+    UNLOCKED = "unlocked"
+    SLOWMODE = "slowmode"
+    ROLE = "role"
+    MUTED = "muted"
+    UNMUTED = "unmuted"
+    BANNED = "banned"
+    UNBANNED = "unbanned"
+    KICKED = "kicked"
+
+
+ARRIVALS = frozenset({SystemEvent.JOINED.value, SystemEvent.LEFT.value})
+
+
 @section
 class RoomKind:
     """Rooms whose channel is `NAME:...`; NAME has letters, digits, _ and -, but no two _ in a row.
@@ -140,6 +160,24 @@ class RoomKind:
         meaning="Subscribers that ask for it (`delta: fossil`) are sent what differs from the publication before"
         " instead of the whole. For big documents of which little changes; each takes the node time.",
     )
+    presence_seconds: float = setting(
+        0.0,
+        "Members are pushed the number of users when it has changed, at most once in so many seconds; 0: never. In a"
+        " big room each of them is a message to everybody.",
+        Bounds(0, 3600),
+    )
+    system_messages: tuple[str, ...] = setting(
+        (),
+        "What messages of the node tell of, which stay in the history: any of `joined`, `left`, `renamed`, `locked`,"
+        " `unlocked`, `slowmode`, `role`, `muted`, `unmuted`, `banned`, `unbanned`, `kicked`. None: who is concerned"
+        " learns it without.",
+    )
+    system_members: int = setting(
+        100,
+        "`joined` and `left` are told in rooms of at most so many users on this node; beyond it they would bury what is"
+        " said.",
+        Bounds(0),
+    )
     maximum_members: int = setting(0, "A room admits at most so many connections of this node; 0: no limit.", Bounds(0))
     moderation: str = setting(
         "",
@@ -156,6 +194,7 @@ class RoomKind:
                 "only subscribers could subscribe",
                 "Give one of nobody, token, user, anyone",
             )
+        yield from self._telling()
         if self.moderation:
             yield Fault(
                 "moderation",
@@ -171,3 +210,26 @@ class RoomKind:
                 f"Give at most {self.retention_days * DAY_SECONDS}, or raise retention_days",
                 also=("retention_days",),
             )
+
+    @property
+    def tells_arrivals(self) -> bool:
+        """Whether messages of the node tell of who comes or goes."""
+        return not ARRIVALS.isdisjoint(self.system_messages)
+
+    def _telling(self) -> Iterator[Fault]:
+        """What does not fit with what rooms are told of."""
+        unknown = [event for event in self.system_messages if event not in set(SystemEvent)]
+        if unknown:
+            known = ", ".join(SystemEvent)
+            yield Fault("system_messages", shown(unknown[0]), "there is no such event", f"Give some of {known}")
+        if self.system_messages and self.schema is not Schema.CHAT:
+            problem = "rooms of schema any have no messages of the node"
+            yield Fault("system_messages", shown(self.system_messages), problem, "Leave it out", also=("schema",))
+        if self.presence_seconds and self.schema is not Schema.CHAT:
+            problem = "rooms of schema any carry what is published there, and nothing else"
+            yield Fault("presence_seconds", str(self.presence_seconds), problem, "Leave it out", also=("schema",))
+        if self.presence is Presence.OFF and (self.presence_seconds or self.tells_arrivals):
+            key = "presence_seconds" if self.presence_seconds else "system_messages"
+            problem = "it would tell of who is there, but presence is off"
+            mend = "Give presence = counts or roster"
+            yield Fault(key, shown(getattr(self, key)), problem, mend, also=("presence",))

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from node.session_options import SessionOptions
     from router.events import Outcome
 
-SYSTEM: Final = "system"  # `userId` of chat messages that no user wrote
 
 T = TypeVar("T")
 Done: TypeAlias = "Callable[[bytes | CommandError], None]"
@@ -119,7 +118,7 @@ class Methods:
         message = chat.parse(self._identified(data, request.idempotency_key))
         canonical = self.options.chat.canonical(message, room.offset)
         sender = self.gateway.sender(room.id.site, request.user)
-        author, published = json_string(request.user or SYSTEM), Awaited(room, done)
+        author, published = json_string(request.user or chat.SYSTEM), Awaited(room, done)
         submit = Submit(room.id, MESSAGE, sender, message.id, canonical, author, published)
         target = message.reply_to
         if not isinstance(target, int):

@@ -14,8 +14,8 @@ from typing_extensions import override
 from node import api_calls as calls
 from node import chat_acting, chat_entries, chat_ruling
 from node.api_listing import room_info as listed
-from node.api_methods import EMPTY, SYSTEM, Awaited
-from node.chat import MENTION_BYTES, bound, timestamp
+from node.api_methods import EMPTY, Awaited
+from node.chat import MENTION_BYTES, SYSTEM, bound, timestamp
 from node.chat_rules import RULINGS, Given, Rules, canonical, holds
 from node.protocol import json_string
 from node.publishing import require_chat

@@ -29,6 +29,7 @@ from node.api_desk import Desk
 from node.api_document import document
 from node.api_keys import SiteKeys, configured
 from node.api_methods import Methods, World
+from node.attending import Attending
 from node.auth import Authenticator
 from node.endpoints import Endpoints
 from node.fallbacks import Fallbacks
@@ -112,6 +113,8 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)
+    if any(kind.presence_seconds or kind.tells_arrivals for kind in config.kinds.values()):
+        gateway.attending = Attending(gateway, partial(os.eventfd_write, wake, 1))
     api_keys = configured(read_api_keys(config.api.keys))
     sites, revoked = await trio.to_thread.run_sync(site_watch.read, config.node.data_dir, config.auth, api_keys)
     key_sets = KeySets(lambda: [site.jwks for site in authenticator.sites if site.jwks])
@@ -173,6 +176,8 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         nursery.start_soon(
             internal_http.listen, [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in internal]
         )
+        if gateway.attending is not None:
+            nursery.start_soon(gateway.attending.run)
         nursery.start_soon(vitals.run)
         nursery.start_soon(_keep_house, config, store, condition)
         nursery.start_soon(watch.run)
@@ -182,7 +187,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         task_status.started(where)
-        await _until_told(hub, router, condition, config, certificates, watch)
+        await _until_told(hub, gateway, condition, config, certificates, watch)
         nursery.cancel_scope.cancel()
 
 
@@ -193,8 +198,9 @@ def _secret_of(authenticator: Authenticator, session: AnySession) -> str:
 
 
 async def _until_told(  # noqa: PLR0913, PLR0917 - what signals act upon
-    hub: Hub, router: Router, condition: Condition, config: Config, certificates: Certificates | None, watch: SiteWatch
-) -> None:
+    hub: Hub, gateway: Gateway, condition: Condition, config: Config, certificates: Certificates | None,
+    watch: SiteWatch,
+) -> None:  # fmt: skip
     """Serve until a signal, then drain; a second signal ends the draining."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
@@ -209,12 +215,14 @@ async def _until_told(  # noqa: PLR0913, PLR0917 - what signals act upon
                 else:
                     condition.state = State.DRAINING
                     log.info("draining", signal=signal.Signals(signum).name, connections=hub.connections)
-                    nursery.start_soon(_drain, hub, router, config, nursery.cancel_scope)
+                    nursery.start_soon(_drain, hub, gateway, config, nursery.cancel_scope)
 
 
-async def _drain(hub: Hub, router: Router, config: Config, done: trio.CancelScope) -> None:
+async def _drain(hub: Hub, gateway: Gateway, config: Config, done: trio.CancelScope) -> None:
+    if gateway.attending is not None:
+        gateway.attending.silence()
     await hub.drain(config.hub.drain_seconds, config.hub.drain_cohort)
-    router.close()
+    gateway.router.close()
     log.info("drained")
     done.cancel()
 

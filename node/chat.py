@@ -17,6 +17,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from node.codes import CommandError, ErrorCode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edge_config.limits import Limits
 
 MessageType: TypeAlias = Literal["text", "image", "file", "action"]
@@ -24,6 +26,7 @@ SERVER_OWNED: Final = frozenset({"chatRoom", "userId", "timestamp", "sequence"})
 SAMPLE: Final = 'a chat message is an object such as {"id": "<uuid>", "content": "Hello"}'
 WORDLESS: Final = frozenset({"image", "file"})  # types that say something without `content`
 REMOVED: Final = "removed"  # the reason of a removal that gives none
+SYSTEM: Final = "system"  # `userId` of messages that no user wrote
 ERASED: Final = b"erased:"  # begins what stands for the user id of an author whose message was erased
 MENTION_BYTES: Final = 255  # of a user id in `mentions`: no site's ids are longer
 _WIDEST: Final = 4  # bytes of a character in UTF-8, at most
@@ -173,6 +176,11 @@ def pseudonym(sender: bytes) -> bytes:
     pseudonym in the log, `sender`, stands for it.
     """
     return b'"%b%b"' % (ERASED, sender.hex().encode())
+
+
+def system_message(message_id: str, event: str, data: Mapping[str, object]) -> bytes:
+    """The bytes that the log keeps of a message that the node itself writes: that something has happened in a room."""
+    return _encode({"id": message_id, "type": "system", "event": event, "data": data})
 
 
 def timestamp(ts_ms: int) -> bytes:

@@ -8,6 +8,7 @@ The router keeps it as named values (`router/room_values.py`), here is what they
 ``ban:USER``   likewise
 ``slow``       seconds between two messages of a user
 ``lock``       only moderators and owners may write
+``title``      the room's name for people
 =============  ====================================================
 """
 
@@ -50,15 +51,16 @@ class Rules:
         banned: Likewise.
         slow_seconds: Between two messages of a user; 0: no slow mode.
         locked: Whether only moderators and owners may write.
+        title: The room's name for people; empty: it has none.
     """
 
-    __slots__ = ("banned", "locked", "muted", "roles", "slow_seconds")
+    __slots__ = ("banned", "locked", "muted", "roles", "slow_seconds", "title")
 
     def __init__(self, values: Mapping[str, bytes]) -> None:
         self.roles: dict[str, str] = {}
         self.muted: dict[str, int] = {}
         self.banned: dict[str, int] = {}
-        self.slow_seconds, self.locked = 0, False
+        self.slow_seconds, self.locked, self.title = 0, False, ""
         self.change(values)
 
     def change(self, values: Mapping[str, bytes | None]) -> None:
@@ -76,6 +78,8 @@ class Rules:
                 self.slow_seconds = value or 0
             elif what == "lock":
                 self.locked = value is not None
+            elif what == "title":
+                self.title = value or ""
 
     @classmethod
     def of(cls, values: Mapping[str, bytes] | None) -> Rules | None:
@@ -113,12 +117,23 @@ def role_of(identity: Identity, room: Room) -> str:
     return max(own, granted, key=_rank)
 
 
+def slow_mode(room: Room) -> int:
+    """Seconds between two messages of a member, by the room's kind and its moderators; 0: no slow mode."""
+    seconds = room.kind.slow_mode_seconds
+    return seconds if room.rules is None else max(seconds, room.rules.slow_seconds)
+
+
 def slow_seconds(identity: Identity, room: Room, submit: Submit) -> int:
     """Between what a user submits; 0: no slow mode, as for rulings and reports, and for those who moderate."""
-    seconds = room.kind.slow_mode_seconds
-    if room.rules is not None:
-        seconds = max(seconds, room.rules.slow_seconds)
+    seconds = slow_mode(room)
     return 0 if submit.kind == Kind.META or not seconds or role_of(identity, room) in MODERATING else seconds
+
+
+def mute_of(user: str, room: Room, now_ms: int) -> int | None:
+    """Until when a user is muted, in milliseconds since 1970; 0: for ever; None: it is not."""
+    if room.rules is None or not holds(room.rules.muted, user, now_ms):
+        return None
+    return room.rules.muted[user]
 
 
 def _rank(role: str) -> int:
@@ -184,7 +199,7 @@ class Ruling(NamedTuple):
         event: What the notice says.
         value: Name of the value that it sets, before the user's; empty: it sets none.
         of_user: Whether it is about a user.
-        takes: What else is given: `seconds`, `role`, or nothing.
+        takes: What else is given: `seconds`, `role`, `title`, or nothing.
         sets: Whether it sets the value, or takes it away.
         expels: Whether the user's subscription ends.
         right: Roles that may.
@@ -208,6 +223,7 @@ RULINGS: Final = {
     "slow": Ruling("slowmode", "slow", of_user=False, takes="seconds"),
     "lock": Ruling("locked", "lock", of_user=False),
     "unlock": Ruling("unlocked", "lock", of_user=False, sets=False),
+    "rename": Ruling("renamed", "title", of_user=False, takes="title"),
     "grant": Ruling("role", "role", takes="role", right=frozenset({"owner"})),
 }
 """By the rpc's name."""
@@ -223,6 +239,7 @@ class Given(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     user: str = ""
     seconds: int = 0
     role: str = ""
+    title: str = ""
 
 
 def canonical(ruling: Ruling, given: Given, by: str) -> bytes:
@@ -241,6 +258,8 @@ def canonical(ruling: Ruling, given: Given, by: str) -> bytes:
 def _value(ruling: Ruling, given: Given) -> object:
     if ruling.takes == "role":
         return None if given.role == "member" else given.role
+    if ruling.takes == "title":
+        return given.title or None
     if ruling.takes == "seconds":
         return given.seconds if given.seconds or ruling.of_user else None
     return True
@@ -255,6 +274,7 @@ class Notice(Struct, gc=False):
         user: Whom it is about; empty: all.
         seconds: How long, or how slow.
         role: The role that was granted.
+        title: The room's new one.
         target: Sequence of the message that was reported.
         author: Its author.
         reason: Why it was.
@@ -266,6 +286,7 @@ class Notice(Struct, gc=False):
     user: str = ""
     seconds: int = 0
     role: str = ""
+    title: str = ""
     target: int = 0
     author: str = ""
     reason: str = ""
@@ -283,18 +304,27 @@ class Notice(Struct, gc=False):
 
     def encode(self, channel: str) -> bytes:
         """The notice as clients are pushed it, JSON."""
-        body: dict[str, Any] = {"type": "notice", "channel": channel, "event": self.event, "by": self.by}
+        return _encode({"type": "notice", "channel": channel, "event": self.event, "by": self.by, **self._details()})
+
+    def facts(self) -> dict[str, object]:
+        """The same for all members, whoever is concerned: the data of a system message."""
+        return {"by": self.by, **({"user": self.user} if self.user else {}), **self._details()}
+
+    def _details(self) -> dict[str, Any]:
+        details: dict[str, Any] = {}
         if self.event == "slowmode":
-            body["seconds"] = self.seconds
+            details["seconds"] = self.seconds
         elif self.seconds:
-            body["until"] = timestamp(self.ts + self.seconds * 1000).decode()
+            details["until"] = timestamp(self.ts + self.seconds * 1000).decode()
+        if self.event == "renamed":
+            details["title"] = self.title
         if self.role:
-            body["role"] = self.role
+            details["role"] = self.role
         if self.reports:
-            body |= {"target": self.target, "author": self.author}
+            details |= {"target": self.target, "author": self.author}
             if self.reason:
-                body["reason"] = self.reason
-        return _encode(body)
+                details["reason"] = self.reason
+        return details
 
 
 _decode_notice: Final = msgspec.json.Decoder(Notice).decode

@@ -15,7 +15,7 @@ from typing_extensions import override
 from node.chat import MENTION_BYTES, bad, bound, refuse
 from node.chat_rules import MOST_SECONDS, ROLES, RULINGS, Given, canonical, check_reach, check_speaking, role_of
 from node.codes import CommandError, ErrorCode
-from node.permissions import denied
+from node.permissions import CONTROL, denied
 from node.publishing import Submitted, approach, require_chat
 from router.entry import Kind
 from router.events import Submit
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from router.entry import Entry
 
 MOST_RULES: Final = 10_000  # mutes, bans and roles of a room: all of them are in memory with it
+TITLE_BYTES: Final = 255  # a room's name fits into one line
 _SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "id": "<uuid>"}'
 _TYPING_SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "typing": true}'
 
@@ -96,7 +97,7 @@ def check(ruling: Ruling, given: Given, limits: Limits) -> None:
         CommandError: As of `parse`.
     """
     fields = _fields(ruling)
-    for name in ("user", "seconds", "role"):
+    for name in ("user", "seconds", "role", "title"):
         if name not in fields and getattr(given, name):
             raise bad(f"{name} is no field of it; give {', '.join(fields)}")
     if not given.id:
@@ -107,6 +108,9 @@ def check(ruling: Ruling, given: Given, limits: Limits) -> None:
     bound("user", given.user, MENTION_BYTES)
     if not 0 <= given.seconds <= MOST_SECONDS:
         raise bad(f"seconds is {given.seconds}; give 1 to {MOST_SECONDS}, or 0: {_zero(ruling)}")
+    bound("title", given.title, TITLE_BYTES)
+    if CONTROL.search(given.title):
+        raise bad("title has control characters; give one line of text, or an empty one: no title")
     if ruling.takes == "role" and given.role not in ROLES[1:]:
         raise bad(f"role is {given.role!r}; give one of {', '.join(ROLES[1:])}")
 

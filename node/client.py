@@ -20,7 +20,19 @@ from uuid import uuid4
 import trio
 
 from node.client_core import ClientCore, Link, Lost
-from node.client_events import Event, Gap, HistoryPage, Joined, Left, Message, Position, Presence, Publication, Unread
+from node.client_events import (
+    Event,
+    Gap,
+    HistoryPage,
+    Joined,
+    Left,
+    Message,
+    Position,
+    Presence,
+    Publication,
+    Standing,
+    Unread,
+)
 from node.client_faults import (
     ClientFault,
     ConnectionEnded,
@@ -60,6 +72,7 @@ __all__ = [
     "Presence",
     "Publication",
     "Refused",
+    "Standing",
     "Subscription",
     "SubscriptionEnded",
     "TimedOut",
@@ -346,6 +359,13 @@ class Client:
         """How many are in a room. Raises as `history` does."""
         reply = await self._ask("presence_stats", {"channel": channel})
         return Presence(reply.num_clients, reply.num_users)
+
+    async def standing(self, channel: str) -> Standing:
+        """What holds in a room, and for the user there. Raises as `history` does."""
+        told = await self._rpc("room", {"channel": channel})
+        return Standing(
+            told["title"], told["role"], told["slow"], told["locked"], told["muted"], told.get("mutedUntil", "")
+        )
 
     async def typing(self, channel: str, *, typing: bool = True) -> None:
         """Show others in a room that the user types, or has stopped. Raises as `history` does."""

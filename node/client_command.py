@@ -173,6 +173,7 @@ def told(event: Publication) -> str:
         "placeholder": "(removed)",
         "edit": f"(of {data.get('target')}) {data.get('content')}",
         "removed": f"(removed {data.get('target') or 'all of ' + str(data.get('user'))})",
+        "system": f"({data.get('event')} {msgspec.json.encode(data.get('data')).decode()})",
         "reaction": f"{data.get('emoji')} (to {data.get('target')})",
         "unreaction": f"(took back {data.get('emoji')} to {data.get('target')})",
     }.get(data["type"], data.get("content") or f"({data['type']})")

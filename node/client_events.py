@@ -121,6 +121,26 @@ class Unread(NamedTuple):
     read: int
 
 
+class Standing(NamedTuple):
+    """What holds in a room, and for the user there.
+
+    Attributes:
+        title: Of the room; empty: it has none.
+        role: The user's.
+        slow: Seconds between two messages of a member; 0: no slow mode.
+        locked: Whether only those who moderate may write.
+        muted: Whether the user may not write.
+        muted_until: When that ends, as timestamps of messages are written; empty: when somebody undoes it.
+    """
+
+    title: str
+    role: str
+    slow: int
+    locked: bool
+    muted: bool
+    muted_until: str
+
+
 class Presence(NamedTuple):
     """How many are in a room: connections, and the users behind them."""
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from edge_config.limits import Rates
+from node.chat import SYSTEM, system_message
 from node.chat_rules import MODERATING, Rules, notice_of
 from node.codes import DisconnectCode, UnsubscribeCode
 from node.connection import Connection
 from node.logs import events
+from node.protocol import json_string
 from node.publication import Publication, encode_publication
 from node.publishing import Submitted
 from node.ratelimit import Throttle
@@ -21,7 +24,7 @@ from node.session import COMMAND_SECONDS
 from node.status import LogState
 from node.tenant import Tenant
 from router.entry import LAST_VISIBLE, Kind
-from router.events import Away
+from router.events import Away, Submit
 from router.subscriptions import GAP, NEXT
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from edge_config.kinds import RoomKind
     from edge_config.schema import Config
+    from node.attending import Attending
     from node.counters import Counters
     from node.framing import Wire
     from node.metrics import Metrics
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from router.completions import Persisted
     from router.entry import Entry
     from router.errors import StorageFault
-    from router.events import History, Submit
+    from router.events import History, Outcome
     from router.ids import RoomId
     from router.room import RoomState
     from router.runtime import Page as RouterPage
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
 META: Final = int(Kind.META)
 _NOBODY: Final[Tenant[Room]] = Tenant()  # of a site that has nothing here
+_SYSTEM: Final = json_string(SYSTEM)
 log = events(__name__)
 
 
@@ -61,6 +66,9 @@ class Gateway:
         condition: Told when the log halts.
         wire: How nearly all clients are written to: JSON over WebSocket.
         throttle: Rates across connections; None: there are none.
+
+    Attributes:
+        attending: Tells rooms who comes and goes; None: no kind of rooms asks for it.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, composed in one place
@@ -77,6 +85,9 @@ class Gateway:
         self._populated: dict[RoomId, Room] = {}
         self._dirty: dict[Room, None] = {}
         self._tenants: defaultdict[str, Tenant[Room]] = defaultdict(Tenant)
+        self.attending: Attending | None = None
+        self._kind_of = config.kind_of
+        self._tells = any(kind.system_messages for kind in config.kinds.values())
 
     def attach(self, router: Router) -> None:
         """The router that this gateway is the edge of."""
@@ -94,6 +105,8 @@ class Gateway:
 
     def turn(self) -> None:
         """Perform what came up in this turn."""
+        if self.attending is not None:
+            self.attending.turn()
         self.router.turn()
 
     def drain(self) -> None:
@@ -154,6 +167,13 @@ class Gateway:
         for member, payload in self._unkept(room, data):
             member.transport.send_ephemeral(payload)
 
+    def announce(self, room: RoomId, event: str, data: Mapping[str, object]) -> None:
+        """Have a system message made; where that is not possible now, there is none."""
+        message_id = str(uuid4())
+        body = system_message(message_id, event, data)
+        sender = self.sender(room.site, "")
+        self._submit(Submit(room, Kind.SYSTEM, sender, message_id, body, _SYSTEM, _told_nobody))
+
     def wall_ms(self) -> int:
         """See `seams.Gateway`."""
         return time.time_ns() // 1_000_000
@@ -166,6 +186,8 @@ class Gateway:
         self._populated[here.id] = here
         self._tenants[here.id.site].enter(here)
         self._metrics.rooms = len(self._populated)
+        if self.attending is not None:
+            self.attending.changed(here, member.user)
         if here.tells_joins:
             here.tell(lambda codec: codec.push_join(here.channel_json, member.info), member)
 
@@ -177,6 +199,8 @@ class Gateway:
         tenant = self._tenants[here.id.site]
         tenant.leave(here)
         self._let_go(here.id.site, tenant)
+        if self.attending is not None:
+            self.attending.changed(here, member.user)
         if not here.joined and not here.others:
             del self._populated[here.id]
             self._metrics.rooms = len(self._populated)
@@ -315,10 +339,15 @@ class Gateway:
     def _rule(self, entry: Entry) -> None:
         """A moderator has laid something down: it holds from now on, and whom it concerns is told."""
         room = self._rooms.get(entry.room)
+        if room is None and not self._tells:
+            return
+        notice = notice_of(entry)
+        kind = self._kind_of(entry.room.channel) if self._tells else None
+        if kind is not None and notice.event in kind.system_messages:
+            self.announce(entry.room, notice.event, notice.facts())
         if room is None:
             return
         room.rules = Rules.after(room.rules, room.state.values, entry)
-        notice = notice_of(entry)
         self._slow_down(room)
         data = notice.encode(room.id.channel)
         room.distribute()
@@ -371,6 +400,10 @@ class Gateway:
             others.take(publication)
             self._metrics.delivered += len(others.joined)
         self._dirty[room] = None
+
+
+def _told_nobody(_: Outcome) -> None:
+    """Nobody waits for the outcome of what the node says of its own accord."""
 
 
 def _connection(member: Member) -> Connection:

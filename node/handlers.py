@@ -9,6 +9,7 @@ from node import (
     chat_clearing,
     chat_entries,
     chat_reporting,
+    chat_room,
     chat_rules,
     chat_ruling,
     connecting,
@@ -53,6 +54,7 @@ RPCS: Final[dict[str, Callable[[Session, int, RpcRequest], None]]] = {
     **dict.fromkeys(chat_rules.RULINGS, chat_ruling.rule),
     "clear": chat_clearing.clear,
     "report": chat_reporting.report,
+    "room": chat_room.room,
     "typing": chat_ruling.typing,
 }
 """By the name that the client gives."""

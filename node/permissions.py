@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from node.auth import Identity
 
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WHO: Final = {
     Who.NOBODY: "the server alone",
     Who.TOKEN: "those who subscribed with a token",
@@ -59,7 +59,7 @@ class RoomKinds:
         size = len(channel.encode())
         if not 0 < size <= self._channel_bytes:
             raise CommandError(ErrorCode.BAD_REQUEST, f"channel is {size} bytes long; give 1 to {self._channel_bytes}")
-        if _CONTROL.search(channel):
+        if CONTROL.search(channel):
             raise CommandError(ErrorCode.BAD_REQUEST, f"channel {channel!r} has control characters")
         parts = parse_channel(channel)
         kind = self._kinds.get(parts.kind or self._default)

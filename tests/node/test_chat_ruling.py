@@ -38,6 +38,7 @@ GIVEN: Final[dict[str, dict[str, object]]] = {
     "slow": {"seconds": 5},
     "lock": {},
     "unlock": {},
+    "rename": {"title": "Help desk"},
     "grant": {"user": "u1", "role": "moderator"},
 }
 
@@ -94,6 +95,9 @@ def test_who_may(method: str, role: str, may: bool) -> None:
         ("slow", {"user": "u1"}, "user is no field of it; give channel, id, seconds"),
         ("lock", {"seconds": 3}, "seconds is no field of it; give channel, id"),
         ("grant", {"role": "king"}, "role is 'king'; give one of member, moderator, owner"),
+        ("rename", {"title": "x" * 256}, "title is 256 bytes long"),
+        ("rename", {"title": "two\nlines"}, "title has control characters"),
+        ("lock", {"title": "x"}, "title is no field of it"),
         ("kick", {"why": "x"}, "why is no field of it"),
     ],
 )
@@ -234,6 +238,18 @@ def test_a_retry_of_a_ruling_is_one_ruling() -> None:
     assert rpc(moderator, "mute", id="1") == {}
     assert rpc(moderator, "mute", id="1", seconds=5) == 107
     assert len(notices(user)) == 1
+
+
+def test_a_room_has_the_title_that_it_was_given_last() -> None:
+    node = world()
+    user, moderator = member(node, "u1"), member(node, "u2", "moderator")
+    rpc(moderator, "rename", title="Help desk")
+    assert user.ask("rpc", {"method": "room", "data": {"channel": "r"}})["data"]["title"] == "Help desk"
+    rpc(moderator, "rename", title="")
+    assert user.ask("rpc", {"method": "room", "data": {"channel": "r"}})["data"]["title"] == ""
+    assert [(notice["event"], notice["title"]) for notice in notices(user)] == [
+        ("renamed", "Help desk"), ("renamed", ""),
+    ]  # fmt: skip
 
 
 def test_typing_is_told_to_members_without_an_offset() -> None:

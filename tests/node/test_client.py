@@ -103,6 +103,10 @@ async def test_members_report_and_moderators_act(node: NodeProcess) -> None:
             await ada.report("ruled", target, reason="rude")
             await ada.send("ruled", "flood")
             await moderator.moderate("ruled", "mute", user="ada", seconds=60)
+            await moderator.moderate("ruled", "rename", title="Court")
+            standing = await ada.standing("ruled")
+            assert (standing.title, standing.role, standing.muted, standing.locked) == ("Court", "member", True, False)
+            assert standing.muted_until.endswith("Z")
             with pytest.raises(Refused) as refused:
                 await ada.send("ruled", "more")
             cleared = await moderator.clear("ruled", "ada", since=1, reason="flood")
@@ -111,8 +115,8 @@ async def test_members_report_and_moderators_act(node: NodeProcess) -> None:
             assert (await moderator.history("ruled")).publications[1].data["content"] == "flood"
             seen = [await anext(room) for _ in range(3)]
             assert [event.data for event in seen if isinstance(event, Publication)][-1] == cleared
-            assert [notice["event"] for notice in moderator.notices()] == ["reported"]
-            assert [notice["event"] for notice in ada.notices()] == ["muted"]
+            assert [notice["event"] for notice in moderator.notices()] == ["reported", "renamed"]
+            assert [notice["event"] for notice in ada.notices()] == ["muted", "renamed"]
     assert refused.value.code == 103
     assert (cleared["user"], cleared["since"], cleared["reason"]) == ("ada", 1, "flood")
 

@@ -1,0 +1,67 @@
+"""The rpc `room`: what holds in a chat room for who asks, so that a page can show it from the start.  Sans-I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from node.chat import refuse, timestamp
+from node.chat_rules import check_presence, mute_of, role_of, slow_mode
+from node.permissions import allows, denied
+from node.publishing import approach, require_chat
+
+if TYPE_CHECKING:
+    from edge_config.kinds import RoomKind
+    from node.permissions import Origin
+    from node.protocol import RpcRequest
+    from node.seams import Room
+    from node.session import Session
+
+_SAMPLE: Final = 'the parameters are an object such as {"channel": "..."}'
+
+
+class _Asked(Struct, forbid_unknown_fields=True, gc=False):
+    channel: str
+
+
+_decode: Final = msgspec.json.Decoder(_Asked).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def room(session: Session, command_id: int, request: RpcRequest) -> None:
+    """Rpc `room`, for subscribers and whoever may read the history.
+
+    Raises:
+        CommandError: It is refused.
+    """
+    try:
+        given = _decode(request.data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        refuse(bytes(request.data), error, _Asked.__struct_fields__, _SAMPLE)
+
+    def check(kind: RoomKind, origin: Origin | None) -> None:
+        if origin is None and not allows(kind.read_history, session.identity, origin):
+            raise denied(f"room is for subscribers of {given.channel!r}, and whoever may read its history")
+
+    def opened(room: Room) -> None:
+        require_chat(room)
+        check_presence(session.user, room, session.gateway.wall_ms())
+        session.finish(session.transport.codec.rpc(command_id, _encode(described(session, room))))
+
+    approach(session, given.channel, command_id, opened, check)
+
+
+def described(session: Session, room: Room) -> dict[str, Any]:
+    """A room as a client is told of it."""
+    rules = room.rules
+    until = mute_of(session.user, room, session.gateway.wall_ms())
+    return {
+        "title": rules.title if rules is not None else "",
+        "role": role_of(session.identity, room),
+        "slow": slow_mode(room),
+        "locked": rules is not None and rules.locked,
+        "muted": until is not None,
+        **({"mutedUntil": timestamp(until).decode()} if until else {}),
+    }
