@@ -431,6 +431,28 @@ class GrantRequest(RuleUserRequest, kw_only=True):
     role: Literal["member", "moderator", "owner"]
 
 
+class RenameRequest(RuleRequest, kw_only=True):
+    """Give a room a name for people.
+
+    Attributes:
+        title: One line, at most 255 bytes; empty: none.
+    """
+
+    title: str
+
+
+class ClearUserRequest(RuleUserRequest, kw_only=True):
+    """Remove all that a user said, with one entry: clients are shown placeholders in its place.
+
+    Attributes:
+        since: Offset of the first message that goes; 0: all go.
+        reason: Shown there; at most 255 bytes.
+    """
+
+    since: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    reason: str = ""
+
+
 class MessageRequest(RuleRequest, kw_only=True):
     """A moderator's call about a message.
 
@@ -486,6 +508,7 @@ class RoomInfoResult(RoomInfo):
         bans: Those that hold now.
         slow_seconds: Between two messages of a user; 0: no slow mode.
         locked: Whether only moderators and owners may write.
+        title: Its name for people; empty: it has none.
     """
 
     schema: str
@@ -494,6 +517,7 @@ class RoomInfoResult(RoomInfo):
     bans: list[Restriction]
     slow_seconds: Count
     locked: bool
+    title: str
 
 
 class Empty(Struct):

@@ -12,7 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from node import api_calls as calls
-from node import chat_acting, chat_entries, chat_ruling
+from node import chat_acting, chat_clearing, chat_entries, chat_ruling
 from node.api_listing import room_info as listed
 from node.api_methods import EMPTY, Awaited
 from node.chat import MENTION_BYTES, SYSTEM, bound, timestamp
@@ -49,6 +49,7 @@ def ruling(name: str) -> Callable[[Methods, str, calls.RuleRequest, Done], None]
             user=request.user if isinstance(request, calls.RuleUserRequest) else "",
             seconds=request.seconds if isinstance(request, calls.RestrictRequest | calls.SlowRequest) else 0,
             role=request.role if isinstance(request, calls.GrantRequest) else "",
+            title=request.title if isinstance(request, calls.RenameRequest) else "",
         )
         chat_ruling.check(rule, given, methods.options.limits)
 
@@ -90,6 +91,21 @@ def acting(name: str) -> Callable[[Methods, str, calls.MessageRequest, Done], No
     return perform
 
 
+def clear_user(methods: Methods, site: str, request: calls.ClearUserRequest, done: Done) -> None:
+    """Method `clear_user`, which does what the rpc `clear` does."""
+    given = chat_clearing.Clear(request.channel, _key(methods, request), request.user, request.since, request.reason)
+    chat_clearing.check(given, methods.options.limits)
+
+    def opened(room: Room) -> None:
+        require_chat(room)
+        chat_clearing.check_window(given, room)
+        data = chat_clearing.canonical(given, "moderator")
+        submit = _submit(methods, room, Kind.REMOVED, request, given.id, data, Awaited(room, done))
+        methods.gateway.submit(room, submit)
+
+    methods.open(site, request.channel, opened, done)
+
+
 def room_info(methods: Methods, site: str, request: calls.RoomInfoRequest, done: Done) -> None:
     """Method `room_info`."""
 
@@ -98,7 +114,7 @@ def room_info(methods: Methods, site: str, request: calls.RoomInfoRequest, done:
         result = calls.RoomInfoResult(
             **msgspec.structs.asdict(listed(room)), schema=room.kind.schema.value, roles=rules.roles,
             mutes=_restrictions(rules.muted, now_ms), bans=_restrictions(rules.banned, now_ms),
-            slow_seconds=rules.slow_seconds, locked=rules.locked,
+            slow_seconds=rules.slow_seconds, locked=rules.locked, title=rules.title,
         )  # fmt: skip
         done(msgspec.json.encode(result))
 

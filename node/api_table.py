@@ -57,6 +57,7 @@ _RULINGS: Final[tuple[tuple[str, type[calls.RuleRequest]], ...]] = (
     ("slow", calls.SlowRequest),
     ("lock", calls.RuleRequest),
     ("unlock", calls.RuleRequest),
+    ("rename", calls.RenameRequest),
     ("grant", calls.GrantRequest),
 )
 _ACTIONS: Final[tuple[tuple[str, type[calls.MessageRequest]], ...]] = (
@@ -89,6 +90,7 @@ METHODS: Final[Mapping[str, Method]] = {
         f"{name}_message": Method(request, calls.PublishResult, "moderate", api_moderating.acting(name))
         for name, request in _ACTIONS
     },
+    "clear_user": Method(calls.ClearUserRequest, calls.PublishResult, "moderate", api_moderating.clear_user),
 }
 BATCH: Final = "batch"
 EVERY: Final = (*METHODS, BATCH)

@@ -65,8 +65,7 @@ def clear(session: Session, command_id: int, request: RpcRequest) -> None:
         if role_of(session.identity, room) not in MODERATING:
             raise denied("clear is for moderators and owners")
         check_reach(session, room, given.user, "clear")
-        if given.since > room.offset:
-            raise bad(f"since is {given.since}, but the room's entries are 1 to {room.offset}; 0 or none clears all")
+        check_window(given, room)
         sent = Sent(session, command_id, session.command_deadline, room=room)
         submit = Submit(
             room.id, Kind.REMOVED, session.sender, given.id, canonical(given, "moderator"), session.user_json, sent
@@ -86,6 +85,16 @@ def parse(data: bytes, limits: Limits) -> Clear:
         given = _decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         refuse(data, error, Clear.__struct_fields__, _SAMPLE)
+    check(given, limits)
+    return given
+
+
+def check(given: Clear, limits: Limits) -> None:
+    """Check parameters against the limits of the configuration.
+
+    Raises:
+        CommandError: As of `parse`.
+    """
     if not given.id:
         raise bad("id is empty; give a UUID, and the same one in a retry")
     bound("id", given.id, limits.message_id_bytes)
@@ -95,7 +104,16 @@ def parse(data: bytes, limits: Limits) -> Clear:
     if given.since < 0:
         raise bad(f"since is {given.since}; give the sequence of the first message that goes, or 0 for all")
     bound("reason", given.reason, REASON_BYTES)
-    return given
+
+
+def check_window(given: Clear, room: Room) -> None:
+    """Refuse a window of what is not said yet.
+
+    Raises:
+        CommandError: 107.
+    """
+    if given.since > room.offset:
+        raise bad(f"since is {given.since}, but the room's entries are 1 to {room.offset}; 0 or none clears all")
 
 
 def canonical(given: Clear, by: str) -> bytes:

@@ -33,7 +33,9 @@ GIVEN: Final[dict[str, dict[str, Any]]] = {
     "slow": {"seconds": 60},
     "lock": {},
     "unlock": {},
+    "rename": {"title": "Help desk"},
     "grant": {"user": "ann", "role": "moderator"},
+    "clear_user": {"user": "ann"},
     "delete_message": {"target": 1},
     "restore_message": {"target": 1},
     "edit_message": {"target": 1, "content": "better"},
@@ -47,7 +49,9 @@ OTHERS: Final[dict[str, dict[str, Any]]] = {
     "unban": {"user": "bob"},
     "kick": {"user": "bob"},
     "slow": {"seconds": 7},
+    "rename": {"title": "x"},
     "grant": {"role": "owner"},
+    "clear_user": {"user": "bob"},
     "delete_message": {"reason": "x"},
     "edit_message": {"content": "x"},
 }
@@ -176,6 +180,30 @@ def test_a_message_is_removed_and_restored_for_who_is_there_and_who_comes(node: 
         assert next(pushes)["pub"]["data"]["type"] == "pin"
 
 
+def test_all_that_a_user_said_is_removed_with_one_entry(node: NodeProcess, room: str) -> None:
+    with connected(node.url, "ann") as ann, connected(node.url, "bob") as bob:
+        for socket in (ann, bob):
+            entered(socket, room)
+        for number, socket in enumerate((ann, bob, ann), 1):
+            socket.publish(room, f"m{number}", f"text {number}")
+        assert call(node, "clear_user", room, since=2, reason="flood", by="boss")["offset"] == 4
+        page = bob.ask("history", {"channel": room, "limit": 10})["history"]["publications"]
+        assert [publication["data"]["type"] for publication in page] == ["text", "text", "placeholder", "removed"]
+        assert (page[3]["data"]["user"], page[3]["data"]["userId"], page[2]["data"]["reason"]) == (
+            "ann", "boss", "flood",
+        )  # fmt: skip
+        assert call(node, "clear_user", room)["offset"] == 5
+        page = bob.ask("history", {"channel": room, "limit": 1})["history"]["publications"]
+        assert page[0]["data"]["type"] == "placeholder"
+
+
+def test_a_room_is_given_a_title(node: NodeProcess, room: str) -> None:
+    assert call(node, "rename", room) == {}
+    assert call(node, "room_info", room)["title"] == "Help desk"
+    assert call(node, "rename", room, title="") == {}
+    assert call(node, "room_info", room)["title"] == ""
+
+
 def test_a_text_is_changed_in_the_name_of_its_author_only(node: NodeProcess, room: str) -> None:
     for user in ("", "ann"):
         post(node.internal, "publish", {"channel": room, "data": {"content": "Hi"}, "user": user})
@@ -237,6 +265,10 @@ def test_the_api_and_the_rpc_of_a_moderator_make_one_entry(node: NodeProcess, ro
         ("edit_message", {"content": "x" * 8193}, 107, "content is 8193 bytes long"),
         ("slow", {"seconds": -1}, 107, ">= 0"),
         ("mute", {"seconds": 367 * 86_400}, 107, "<= 31622400"),
+        ("rename", {"title": "two\nlines"}, 107, "control characters"),
+        ("clear_user", {"channel": "any:r"}, 108, "no chat room"),
+        ("clear_user", {"since": 2}, 107, "since is 2, but the room's entries are 1 to 1"),
+        ("clear_user", {"user": ""}, 107, "user is empty"),
         ("grant", {"role": "king"}, 107, "Invalid enum value 'king'"),
         ("delete_message", {"target": 0}, 107, ">= 1"),
     ],
