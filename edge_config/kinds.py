@@ -178,6 +178,17 @@ class RoomKind:
         " said.",
         Bounds(0),
     )
+    read_members: int = setting(
+        100,
+        "How far each member has read is told in rooms with at most so many connections of this node; beyond it only"
+        " the user's own connections are told.",
+        Bounds(0),
+    )
+    read_marks: int = setting(
+        10_000,
+        "Of so many users it is remembered how far they have read a room, those whose mark rose last; 0: of all.",
+        Bounds(0),
+    )
     maximum_members: int = setting(0, "A room admits at most so many connections of this node; 0: no limit.", Bounds(0))
     moderation: str = setting(
         "",

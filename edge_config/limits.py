@@ -71,6 +71,11 @@ class Limits:
         524_288, "Bytes given at once to a client that resumes: half of the frame that the SDKs take.", Bounds(1024)
     )
     history_entries: int = setting(300, "Entries of one page of history.", Bounds(1, 10_000))
+    unread_entries: int = setting(
+        1000,
+        "Entries that `unread` looks at, from a room's newest back; beyond it there is `more`. Pages show 99+ anyway.",
+        Bounds(1, 10_000),
+    )
     presence_roster: int = setting(
         1000,
         "Clients named in one answer to `presence`, at most; `presence_stats` counts all of a bigger room.",

@@ -229,6 +229,12 @@ class Log:
         Bounds(0, 100),
     )
     commit_entries: int = setting(256, "A group commit of so many entries waits no longer.", Bounds(1, 65_536))
+    read_period_ms: float = setting(
+        1000.0,
+        "How far users have read a room is written once in this time, for all of them together; an answer to `read`"
+        " may wait as long. SDKs give up after 5 s.",
+        Bounds(10, 2500),
+    )
     durability: Durability = setting(
         Durability.FSYNC,
         "`fsync`: acknowledged means on disk. `os`: survives a crash of the node, but a power cut loses acknowledged"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from edge_config.api import read_api_keys
+from edge_config.kinds import RoomKind
 from edge_config.schema import Durability
 from node import descriptors, endpoints, http, site_watch
 from node.admission import Admission
@@ -110,11 +111,12 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     slow = any(kind.slow_mode_seconds for kind in config.kinds.values())
     across = (rates.user_publishes, rates.user_reports, rates.room_publishes, rates.site_publishes, slow)
     throttle = Throttle(rates) if any(across) else None
-    gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle)
+    ring = partial(os.eventfd_write, wake, 1)
+    gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle, ring)
     router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
     gateway.attach(router)
     if any(kind.presence_seconds or kind.tells_arrivals for kind in config.kinds.values()):
-        gateway.attending = Attending(gateway, partial(os.eventfd_write, wake, 1))
+        gateway.attending = Attending(gateway, ring)
     api_keys = configured(read_api_keys(config.api.keys))
     sites, revoked = await trio.to_thread.run_sync(site_watch.read, config.node.data_dir, config.auth, api_keys)
     key_sets = KeySets(lambda: [site.jwks for site in authenticator.sites if site.jwks])
@@ -131,7 +133,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     build = Build(VERSION, sys.version.split()[0], node, config.node.region)
     vitals = Vitals(build, metrics, condition, config.node.data_dir)
     metrics.refreshers.append(partial(_measure_log, store, metrics))
-    desk = Desk(gateway, config.api.waiting_operations, partial(os.eventfd_write, wake, 1))
+    desk = Desk(gateway, config.api.waiting_operations, ring)
     world = World(lambda: str(uuid.uuid4()), authenticator.session_id, time.monotonic, time.time)
     methods = Methods(gateway, options, wire.codec, world)
     api = Api(methods, desk, SiteKeys(lambda: authenticator.sites), config.api, metrics)
@@ -173,6 +175,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     endpoints.write(config.node.data_dir, where)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hub.run)
+        nursery.start_soon(gateway.time_periods)
         nursery.start_soon(
             internal_http.listen, [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in internal]
         )
@@ -222,7 +225,7 @@ async def _drain(hub: Hub, gateway: Gateway, config: Config, done: trio.CancelSc
     if gateway.attending is not None:
         gateway.attending.silence()
     await hub.drain(config.hub.drain_seconds, config.hub.drain_cohort)
-    gateway.router.close()
+    gateway.close()
     log.info("drained")
     done.cancel()
 
@@ -240,8 +243,8 @@ def _reload(certificates: Certificates | None) -> None:
 
 async def _keep_house(config: Config, store: Log, condition: Condition) -> None:
     """Watch the log's space, and drop what retention lets go."""
-    kinds = {name: _keep(config, kind.retention_days, kind.retention_bytes) for name, kind in config.kinds.items()}
-    otherwise = _keep(config, 0, 0)
+    kinds = {name: _keep(config, kind) for name, kind in config.kinds.items()}
+    otherwise = _keep(config, RoomKind())
 
     def rule(room: RoomId) -> Keep:
         kind = config.kind_of(room.channel)
@@ -259,8 +262,9 @@ async def _keep_house(config: Config, store: Log, condition: Condition) -> None:
         await trio.sleep(HOUSEKEEPING_SECONDS)
 
 
-def _keep(config: Config, days: int, size: int) -> Keep:
-    return Keep((days or config.log.retention_days) * DAY_SECONDS, size)
+def _keep(config: Config, kind: RoomKind) -> Keep:
+    days = kind.retention_days or config.log.retention_days
+    return Keep(days * DAY_SECONDS, kind.retention_bytes, kind.read_marks)
 
 
 def _measure_log(store: Log, metrics: Metrics) -> None:

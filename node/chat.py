@@ -230,8 +230,9 @@ def refuse(data: bytes, error: Exception, fields: tuple[str, ...], sample: str =
     except (msgspec.MsgspecError, RecursionError):
         raise bad(sample) from error
     for name in given:
+        if name in fields:
+            continue
         if name in SERVER_OWNED:
             raise bad(f"{name} is set by the server; leave it out") from error
-        if name not in fields:
-            raise bad(f"{name} is no field of it; give {', '.join(fields)}, or put it into meta") from error
+        raise bad(f"{name} is no field of it; give {', '.join(fields)}, or put it into meta") from error
     raise bad(str(error)) from error

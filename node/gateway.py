@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+import trio
+
 from edge_config.limits import Rates
 from node.chat import SYSTEM, system_message
 from node.chat_rules import MODERATING, Rules, notice_of
@@ -18,6 +20,7 @@ from node.protocol import json_string
 from node.publication import Publication, encode_publication
 from node.publishing import Submitted
 from node.ratelimit import Throttle
+from node.read_marks import ReadMarks, Waiter
 from node.rooms import Room, oldest_ms
 from node.seams import Page
 from node.session import COMMAND_SECONDS
@@ -25,10 +28,11 @@ from node.status import LogState
 from node.tenant import Tenant
 from router.entry import LAST_VISIBLE, Kind
 from router.events import Away, Submit
+from router.marks import Reader
 from router.subscriptions import GAP, NEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from edge_config.kinds import RoomKind
     from edge_config.schema import Config
@@ -66,14 +70,16 @@ class Gateway:
         condition: Told when the log halts.
         wire: How nearly all clients are written to: JSON over WebSocket.
         throttle: Rates across connections; None: there are none.
+        ring: Makes the hub turn; may be called from any thread.
 
     Attributes:
         attending: Tells rooms who comes and goes; None: no kind of rooms asks for it.
+        marks: How far users have read, on its way to the log.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, composed in one place
         self, node: str, version: str, config: Config, metrics: Metrics, condition: Condition, wire: Wire,
-        throttle: Throttle | None,
+        throttle: Throttle | None, ring: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
         self.node, self.version, self.throttle = node, version, throttle
         self.counters: Counters = metrics.sessions
@@ -88,6 +94,10 @@ class Gateway:
         self.attending: Attending | None = None
         self._kind_of = config.kind_of
         self._tells = any(kind.system_messages for kind in config.kinds.values())
+        self._ring = ring
+        self._period_seconds = config.log.read_period_ms / 1000
+        self._period_wanted = trio.Event()
+        self.marks = ReadMarks(self.submit, self._tell_marks, self._want_period)
 
     def attach(self, router: Router) -> None:
         """The router that this gateway is the edge of."""
@@ -107,7 +117,29 @@ class Gateway:
         """Perform what came up in this turn."""
         if self.attending is not None:
             self.attending.turn()
+        if self.marks.pending:
+            self.marks.turn(time.monotonic())
+            if self.marks.pending:
+                self._ring()
         self.router.turn()
+
+    def close(self) -> None:
+        """Take no more: the node is leaving. What was taken is written."""
+        self.marks.flush()
+        self.router.turn()
+        self.router.close()
+
+    async def time_periods(self) -> None:
+        """Say when periods of `marks` are over, until cancelled; there are none while nothing is read."""
+        while True:
+            await self._period_wanted.wait()
+            self._period_wanted = trio.Event()
+            await trio.sleep(self._period_seconds)
+            self.marks.end_period()
+            self._ring()
+
+    def _want_period(self) -> None:
+        self._period_wanted.set()
 
     def drain(self) -> None:
         """The log has answers."""
@@ -173,6 +205,24 @@ class Gateway:
         body = system_message(message_id, event, data)
         sender = self.sender(room.site, "")
         self._submit(Submit(room, Kind.SYSTEM, sender, message_id, body, _SYSTEM, _told_nobody))
+
+    def mark(self, room: AnyRoom, user: str, done: Callable[[int | Away], None]) -> None:
+        """See `seams.Gateway`."""
+        self.router.mark(Reader(room.id, user), done)
+
+    def raise_mark(
+        self, room: AnyRoom, user: str, sequence: int, deadline: float, done: Callable[[int | Away], None]
+    ) -> None:
+        """See `seams.Gateway`."""
+        here = self._mine(room)
+
+        def known(mark: int | Away) -> None:
+            if isinstance(mark, Away) or sequence <= mark:
+                done(mark)
+            else:
+                self.marks.rise(here, user, sequence, Waiter(done, deadline))
+
+        self.router.mark(Reader(room.id, user), known)
 
     def wall_ms(self) -> int:
         """See `seams.Gateway`."""
@@ -318,18 +368,31 @@ class Gateway:
             raise TypeError(f"{room!r} is not a room of this gateway")
         return room
 
-    def _unkept(self, room: AnyRoom, data: bytes) -> Iterator[tuple[Member, bytes]]:
-        """All members of a room, each with a publication that has no offset, encoded once for each way."""
+    def _unkept(
+        self, room: AnyRoom, data: bytes, members: Iterable[Member] | None = None
+    ) -> Iterator[tuple[Member, bytes]]:
+        """Members of a room (None: all), each with a publication that has no offset, encoded once for each way."""
         here = self._mine(room)
         here.distribute()
         here.interrupt()
         encoded: dict[tuple[Codec, bool], bytes] = {}
-        for member in here.everybody():
+        for member in here.everybody() if members is None else members:
             codec, delta = way = (member.transport.codec, member.delta)
             if way not in encoded:
                 publication = codec.publication(codec.quote(data) if delta else data, 0, b"")
                 encoded[way] = codec.push_publication(here.channel_json, publication)
             yield member, encoded[way]
+
+    def _tell_marks(self, room: Room, marks: Mapping[str, int]) -> None:
+        """Tell a small room's members who has read how far; of a big one's, each user's own connections."""
+        tenant, channel = self.tenant(room.id.site), room.id.channel
+        for user, sequence in marks.items():
+            data = b'{"type":"read","userId":%b,"sequence":%d}' % (json_string(user), sequence)
+            members = None
+            if room.members > room.kind.read_members:
+                members = [o.subscriptions[channel] for o in tenant.of(user).values() if channel in o.subscriptions]
+            for member, payload in self._unkept(room, data, members):
+                member.transport.send_ephemeral(payload)
 
     def _slow_down(self, room: Room) -> None:
         """A node that needed no throttle by its configuration may need one for slow mode."""

@@ -8,6 +8,7 @@ from node import (
     chat_acting,
     chat_clearing,
     chat_entries,
+    chat_marks,
     chat_reporting,
     chat_room,
     chat_rules,
@@ -56,6 +57,8 @@ RPCS: Final[dict[str, Callable[[Session, int, RpcRequest], None]]] = {
     "report": chat_reporting.report,
     "room": chat_room.room,
     "typing": chat_ruling.typing,
+    "read": chat_marks.read,
+    "unread": chat_marks.unread,
 }
 """By the name that the client gives."""
 HANDLERS: Final[dict[str, Callable[[Session, int, Any], None]]] = {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from edge_config.kinds import RoomKind
     from node.auth import Grant
+    from node.counters import Counters
     from node.permissions import Origin
     from node.protocol import Codec, SubscribeRequest
     from node.seams import Gateway, Room, Transport
@@ -280,3 +281,11 @@ def push_entrance(transport: Transport, joining: Joining) -> None:
 def away(why: Away) -> CommandError:
     """Error 100 for what can't be done now."""
     return CommandError(ErrorCode.INTERNAL, f"{why.value}; try again")
+
+
+def count_recoveries(counters: Counters, joinings: Sequence[Joining]) -> None:
+    """Count how the recoveries of clients on their way fared."""
+    for joining in joinings:
+        if joining.outcome:
+            counters.recoveries["refused" if joining.error is not None else joining.outcome] += 1
+            counters.recovered_entries += joining.recovered_entries

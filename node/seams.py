@@ -168,7 +168,7 @@ class User(Protocol):
         """What its token says."""
 
     @property
-    def subscriptions(self) -> Mapping[str, object]:
+    def subscriptions(self) -> Mapping[str, Member]:
         """Its subscriptions by channel."""
 
     def disconnect(self, code: DisconnectCode, reason: str = "") -> None:
@@ -230,6 +230,18 @@ class Gateway(Protocol):
 
     def whisper(self, room: Room, data: bytes) -> None:
         """Give the members here a publication without offset, JSON, which is dropped where a client is behind."""
+
+    def mark(self, room: Room, user: str, done: Callable[[int | Away], None]) -> None:
+        """Ask up to which sequence a user has read a room, as far as it is on disk; 0: the user has no mark there."""
+
+    def raise_mark(
+        self, room: Room, user: str, sequence: int, deadline: float, done: Callable[[int | Away], None]
+    ) -> None:
+        """A user has read a room up to a sequence; tell the members, and `done` when it is on disk.
+
+        A mark never falls: `done` is given the one that the user has. It is called by `deadline`, monotonic seconds,
+        or not long after it.
+        """
 
     def wall_ms(self) -> int:
         """The time of new entries: milliseconds since 1970."""

@@ -17,7 +17,7 @@ from node import chat_rules
 from node.auth import NOBODY, Identity
 from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
 from node.handlers import HANDLERS, overlaps
-from node.joining import Entrance, Joining, away, push_entrance
+from node.joining import Entrance, Joining, away, count_recoveries, push_entrance
 from node.origins import NOWHERE
 from node.protocol import ProtocolError, client_info, expiry, json_string, name_of
 from node.ratelimit import ConnectionRates
@@ -214,7 +214,7 @@ class Session:
 
         def entered() -> None:
             if entrance.error is None and self.state is CONNECTED and channel not in self.subscriptions:
-                self._count_recoveries([joining])
+                count_recoveries(self.gateway.counters, [joining])
                 push_entrance(self.transport, joining)
                 self._join(joining)
             done(entrance.error)
@@ -287,7 +287,7 @@ class Session:
                 self._queue = None
             if late:
                 self.gateway.counters.timeouts += 1
-                self._fail(command.id, name, _too_late())
+                self._fail(command.id, name, _LATE)
             else:
                 self._start(name, command, received)
         self._resume()
@@ -366,9 +366,20 @@ class Session:
 
     def finish(self, payload: bytes) -> None:
         """Answer the running command."""
-        self._running = None
         self.transport.send(payload)
+        self.release()
+
+    def release(self) -> None:
+        """Let what waits behind the running command go on; whoever released it sees to its answer."""
+        self._running = None
         self._advance()
+
+    def answer(self, command_id: int, answer: bytes | CommandError) -> None:
+        """Answer a command that was released, if the client is still there."""
+        if self.state is CONNECTED and isinstance(answer, bytes):
+            self.transport.send(answer)
+        elif self.state is CONNECTED and isinstance(answer, CommandError):
+            self._fail(command_id, "", answer)
 
     def await_outcome(self, room: Room, submitted: Submitted, submit: Submit) -> None:
         """Submit what a command publishes; other publications may start, other commands wait.
@@ -389,16 +400,14 @@ class Session:
             self._pause()
         self.gateway.submit(room, submit)
         if self._running is not None:
-            self._running = None
-            self._advance()
+            self.release()
 
     def await_repetition(self, room: Room, submitted: Submitted, submit: Submit) -> None:
         """Answer what a command is refused for, unless it is a retry of what was accepted."""
         self._submitted[submitted] = None
         self.gateway.probe(room, submit)
         if self._running is not None:
-            self._running = None
-            self._advance()
+            self.release()
 
     def settle(self, submitted: Submitted, answer: bytes | CommandError) -> None:
         """The outcome of a publication is there."""
@@ -461,12 +470,12 @@ class Session:
                 waiting.entrance.cancel()
             self._running = None
             self.gateway.counters.timeouts += 1
-            self._fail(waiting.command_id, waiting.name, _too_late())
+            self._fail(waiting.command_id, waiting.name, _LATE)
         for submitted in list(self._submitted):
             if submitted.deadline > now or submitted.session is None:
                 break
             self.gateway.counters.timeouts += 1
-            self.settle(submitted, _too_late())
+            self.settle(submitted, _LATE)
         self._advance()
 
     def _keep_alive(self, now: float) -> None:
@@ -506,7 +515,7 @@ class Session:
         waiting = self._running = _Waiting(command_id, name, self.command_deadline)
 
         def entered(_: None) -> None:
-            self._count_recoveries(joinings)
+            count_recoveries(self.gateway.counters, joinings)
             if entrance.error is not None:
                 raise entrance.error
             if name == "subscribe" and joinings[0].room_id.channel in self.subscriptions:  # by the server, meanwhile
@@ -558,13 +567,6 @@ class Session:
         self.expire_subscription_in(subscription, grant.ttl)
         self.gateway.join(room, subscription)
 
-    def _count_recoveries(self, joinings: Sequence[Joining]) -> None:
-        counters = self.gateway.counters
-        for joining in joinings:
-            if joining.outcome:
-                counters.recoveries["refused" if joining.error is not None else joining.outcome] += 1
-                counters.recovered_entries += joining.recovered_entries
-
     # -- connect -------------------------------------------------------------------------------------------------
 
     def admit(self, identity: Identity) -> None:
@@ -595,7 +597,4 @@ class Session:
 
 
 _CLOSE_TEXTS: Final = {int(code): code.text for code in DisconnectCode}
-
-
-def _too_late() -> CommandError:
-    return CommandError(ErrorCode.INTERNAL, f"no answer within {COMMAND_SECONDS:.0f} s; try again, with the same id")
+_LATE: Final = CommandError(ErrorCode.INTERNAL, f"no answer within {COMMAND_SECONDS:g} s; try again, with the same id")

@@ -32,6 +32,7 @@ from router.events import (
 )
 from router.ids import MemberId, RoomId, ShardId, dedupe_key, stream_epoch
 from router.keyfilter import KeyFilter, key_number
+from router.marks import Marks
 from router.placement import shard_of
 from router.replica import Replica
 from router.room import RoomCache, RoomState
@@ -153,6 +154,7 @@ class Cluster:
     ) -> None:  # fmt: skip
         self.me, self.birth, self.options = me, birth, options
         self.rooms = RoomCache(options.cache_bytes, options.cache_rooms)
+        self.marks = Marks()
         self._random_bytes = random_bytes
         self._configurations = dict(recovered.configurations)
         self._shards: dict[ShardId, _Shard] = {
@@ -308,8 +310,8 @@ class Cluster:
             self._filed_early += [key_number(entry.key) for entry in entries if entry.key]
         newest = {entry.room: entry for entry in entries if entry.kind <= LAST_VISIBLE}
         for entry in entries:
-            if entry.kind == Kind.META and (known := rooms.get(entry.room)) is not None:
-                known.meta_filed = entry.meta_n
+            if entry.kind > LAST_VISIBLE:
+                self._filed_hidden(entry)
         for room, entry in newest.items():
             state = rooms.get(room)
             if state is not None:
@@ -321,6 +323,13 @@ class Cluster:
             else:
                 self._forget_unfiled(entry)
         rooms.shrink()
+
+    def _filed_hidden(self, entry: Entry) -> None:
+        state = self.rooms.get(entry.room)
+        if state is not None:
+            state.meta_filed = entry.meta_n
+        if entry.kind == Kind.MARKS:
+            self.marks.filed(entry)
 
     def trimmed(self, floors: Sequence[tuple[RoomId, int]]) -> None:
         """Retention dropped the oldest entries of rooms from the disk."""
@@ -540,6 +549,8 @@ class Cluster:
                 state = rooms.get(entry.room)
                 if state is not None and entry.sequence > state.committed:
                     rooms.extend(state, entry)
+            elif entry.kind == Kind.MARKS:
+                self.marks.note(entry)
             elif entry.kind == Kind.META and (state := rooms.get(entry.room)) is not None:
                 state.note_values(entry)
             if repeats and entry.key in repeats:

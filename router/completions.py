@@ -91,6 +91,14 @@ class TailRead:
 
 
 @dataclass(slots=True, frozen=True)
+class MarkRead:
+    """How far a user has read, as the tables know it (0: they don't), or why they can't be read."""
+
+    token: Any
+    result: int | StorageFault
+
+
+@dataclass(slots=True, frozen=True)
 class Trimmed:
     """Retention dropped the oldest entries of these rooms, up to and including a sequence each."""
 
@@ -105,5 +113,15 @@ class Halted:
 
 
 Completion = (
-    Persisted | Filed | CasDone | RoomLoaded | KeysFound | KeysScanned | HistoryRead | TailRead | Trimmed | Halted
+    Persisted
+    | Filed
+    | CasDone
+    | RoomLoaded
+    | KeysFound
+    | KeysScanned
+    | HistoryRead
+    | MarkRead
+    | TailRead
+    | Trimmed
+    | Halted
 )

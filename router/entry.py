@@ -41,7 +41,11 @@ _new_chain = blake2b(digest_size=HASH_BYTES).copy  # a copy costs a third less t
 
 
 class Kind(IntEnum):
-    """What an entry does. Up to SYSTEM, clients see it and it has a sequence; META and EPOCH they never see."""
+    """What an entry does. Up to SYSTEM, clients see it and it has a sequence; the others they never see.
+
+    META and MARKS are counted together, by `meta_n`. An entry of MARKS is superseded by what comes after it: the log
+    keeps it only for a while, where it keeps META for ever.
+    """
 
     MESSAGE = 1
     EDIT = 2
@@ -52,6 +56,7 @@ class Kind(IntEnum):
     SYSTEM = 7
     META = 8
     EPOCH = 9
+    MARKS = 10
 
 
 LAST_VISIBLE: Final = int(Kind.SYSTEM)  # and other plain numbers for the hot path: a member of an Enum costs more
@@ -85,7 +90,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         epoch: The shard epoch of the primary that made it.
         room: (site, channel); an EPOCH entry has the empty room.
         sequence: Its place in the room, dense from 1 over what clients see; otherwise the last one before it.
-        meta_n: The room's count of META entries up to and including it.
+        meta_n: The room's count of META and MARKS entries up to and including it.
         kind: See `Kind`.
         sender: Pseudonym of who caused it, `ids.SENDER_BYTES` long, or empty (the node itself).
         cmid: The client's message id, or empty.

@@ -98,7 +98,7 @@ class RoomRecord:
     Attributes:
         generation: Raised when a room is reset; part of the stream epoch. 1 for a room that was never written.
         sequence: The last visible entry's sequence.
-        meta_n: The count of META entries.
+        meta_n: The count of META and MARKS entries.
         ts: The last entry's timestamp in milliseconds.
         floor: Entries up to this sequence are no longer on this disk.
         values: What META entries have set, see router/room_values.py.

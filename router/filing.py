@@ -6,6 +6,7 @@ filed, and a replay of the journal after a crash passes over it.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,7 +17,8 @@ from router.events import fingerprint
 from router.ids import dedupe_key
 from router.known_keys import KnownKeys, record
 from router.log_rows import Rows
-from router.log_schema import EPOCHS, META, VISIBLE
+from router.log_schema import EPOCHS, MARKS, META, VISIBLE
+from router.marks import marks_of
 from router.removal_tables import RemovalTables
 from router.room_values import changes_of
 
@@ -47,7 +49,7 @@ class Filing:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._execute = connection.execute
+        self._connection, self._execute = connection, connection.execute
         self._ids: dict[RoomId, int] = {}
         self._next_id = int(self._execute("SELECT max(id) FROM room").fetchone()[0] or 0) + 1
         self._chunks = Rows(connection, "INSERT INTO chunk(room, stream, first, last, first_ts, last_ts, wires)", 7)
@@ -67,6 +69,15 @@ class Filing:
             " commit_lsn=max(commit_lsn, excluded.commit_lsn)",
         )
         self._removals = RemovalTables(connection)
+        into_mark = "INSERT INTO mark(room, user, sequence, ts)"
+        self._new_marks = Rows(connection, into_mark, 4, "ON CONFLICT(room, user) DO NOTHING")
+        self._marks = Rows(
+            connection,
+            into_mark,
+            4,
+            "ON CONFLICT(room, user) DO UPDATE SET sequence=excluded.sequence, ts=excluded.ts"
+            " WHERE excluded.sequence>mark.sequence",
+        )
         self.keys = KnownKeys(connection)
 
     def file(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
@@ -130,6 +141,17 @@ class Filing:
                     self._execute("DELETE FROM state WHERE room=? AND name=?", (room, name))
                 else:
                     self._execute("INSERT OR REPLACE INTO state(room, name, value) VALUES (?,?,?)", (room, name, value))
+        elif entry.kind == Kind.MARKS:
+            self._file_marks(room, entry)
+
+    def _file_marks(self, room: int, entry: Entry) -> None:
+        rows = [value for user, mark in marks_of(entry).items() for value in (room, user, mark, entry.ts)]
+        before = self._connection.total_changes
+        self._new_marks.insert(rows)
+        added = self._connection.total_changes - before
+        self._marks.insert(rows)
+        if added:
+            self._execute("UPDATE room SET marks=marks+? WHERE id=?", (added, room))
 
     def _file_places(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
         ids = self._ids
@@ -143,7 +165,7 @@ class Filing:
                 for entry in run:
                     if entry.kind <= Kind.SYSTEM:
                         listed.append((ids[entry.room], entry.sequence, entry.kind))
-                    elif entry.kind == Kind.META:
+                    elif entry.kind != Kind.EPOCH:
                         listed.append((ids[entry.room], entry.meta_n, entry.kind))
                     else:
                         listed.append((_epoch_room(shard), entry.lsn, entry.kind))
@@ -184,10 +206,11 @@ class Filing:
 
 
 def _cut(entries: list[Entry]) -> Iterator[tuple[int, list[Entry]]]:
-    """Runs of a room's entries that become a chunk each, META entries in chunks of their own."""
+    """Runs of a room's entries that become a chunk each, those of META and MARKS in chunks of their own."""
     visible = [entry for entry in entries if entry.kind <= Kind.SYSTEM]
     hidden = [entry for entry in entries if entry.kind > Kind.SYSTEM] if len(visible) < len(entries) else []
-    for stream, of_stream in ((VISIBLE, visible), (META, hidden)):
+    streams = groupby(hidden, key=lambda entry: MARKS if entry.kind == Kind.MARKS else META)
+    for stream, of_stream in ((VISIBLE, visible), *((stream, list(run)) for stream, run in streams)):
         run: list[Entry] = []
         size = 0
         for entry in of_stream:

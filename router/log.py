@@ -33,6 +33,7 @@ from router.completions import (
     HistoryRead,
     KeysFound,
     KeysScanned,
+    MarkRead,
     Persisted,
     RoomLoaded,
     TailRead,
@@ -252,6 +253,10 @@ class Log:
     def tail(self, query: TailQuery, token: object) -> None:
         """Read what `committed` was told of until now and follows a cursor; answered by `TailRead`."""
         self._writes.put(_Tail(query, token))  # the writer knows what is not filed
+
+    def mark(self, room: RoomId, user: str, token: object) -> None:
+        """Read how far a user has read; answered by `MarkRead`."""
+        self._reads.put((MarkRead, partial(self._reader.mark, room, user), token))
 
     def statistics(self) -> LogStatistics:
         """Sizes of this moment."""
@@ -547,8 +552,8 @@ class Log:
             self._notify()
 
     def _read(
-        self, answer: type[HistoryRead | TailRead], question: Callable[[], Any], token: object
-    ) -> HistoryRead | TailRead:
+        self, answer: type[HistoryRead | MarkRead | TailRead], question: Callable[[], Any], token: object
+    ) -> HistoryRead | MarkRead | TailRead:
         try:
             return answer(token, question())
         except (sqlite3.Error, CorruptEntry) as error:

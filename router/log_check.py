@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLES: Final = ("meta", "journal", "register", "shard", "room", "chunk", "place", "run", "known")
-KEYED: Final = ("removed", "cleared", "restored", "edit", "state")  # tables without a rowid
+KEYED: Final = ("removed", "cleared", "restored", "edit", "state", "mark")  # tables without a rowid
 INDEXES: Final = {"room": "site, channel", "chunk": "room, stream, first", "place": "shard, first"}
 KEY_BYTES: Final = 32  # of the secrets in meta
 FRAME_BYTES: Final = PAGE_BYTES + 24  # of a page in the write-ahead file, https://sqlite.org/fileformat2.html#walformat

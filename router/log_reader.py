@@ -43,6 +43,14 @@ class LogReader:
         values = self._execute("SELECT name, value FROM state WHERE room=?", (number,)).fetchall()
         return RoomRecord(room, generation, sequence, meta_n, ts, floor, dict(values))
 
+    def mark(self, room: RoomId, user: str) -> int:
+        """The sequence up to which a user has read a room; 0: the table has none."""
+        row = self._execute(
+            "SELECT sequence FROM mark WHERE room=(SELECT id FROM room WHERE site=? AND channel=?) AND user=?",
+            (*room, user),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
     def keys(self, keys: Sequence[bytes]) -> list[KnownKey]:
         """Those of the dedupe keys that are known."""
         return find_keys(self._connection, keys)

@@ -9,13 +9,14 @@ journal   one frame per group commit; deleted when all its entries are filed
 register  the configuration of each shard (this node's own register)
 shard     how far each shard's log is filed, its chain there, promises and commits; its floor, up to which its
           places are dropped, and the chain there
-room      the head of each room
+room      the head of each room, the number of its marks, and up to where its MARKS entries are dropped
 chunk     entries of one room, their canonical bytes one after the other
-place     runs of a shard's log: which entry is where, and the chain before the run
+place     runs of a shard's log: which entry is where, and the chain before the run; empty, where all have been dropped
 run       runs of dedupe keys (router/known_keys.py)
 known     pages of those runs: where a client's message was first written
 removed   what was removed, see router/removal_tables.py; as are cleared, restored and edit
 state     by room and name: what META entries have set
+mark      by room and user: up to which sequence the user has read (router/marks.py), and since when
 ========  ============================================================================================
 """
 
@@ -39,8 +40,9 @@ MOST_WAL_BYTES: Final = 128 << 20  # to which the write-ahead file is cut when i
 CACHE_KIB: Final = 32_768
 
 VISIBLE: Final = 0  # of chunk.stream: entries that clients see, by sequence
-META: Final = 1  # entries that they don't, by meta_n
+META: Final = 1  # entries that they don't, by meta_n; with holes where those of MARKS are
 EPOCHS: Final = 2  # EPOCH entries of a shard, by lsn; chunk.room is then -1 - shard
+MARKS: Final = 3  # entries that say how far users have read, by meta_n
 
 
 def _create(db: sqlite_utils.Database) -> None:
@@ -122,7 +124,21 @@ def _add_cleared(db: sqlite_utils.Database) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (_create, _add_removed, _add_cleared)
+def _add_marks(db: sqlite_utils.Database) -> None:
+    execute = db.conn.execute
+    execute(
+        "CREATE TABLE mark(room INTEGER NOT NULL, user TEXT NOT NULL, sequence INTEGER NOT NULL, ts INTEGER NOT NULL,"
+        " PRIMARY KEY(room, user)) WITHOUT ROWID"
+    )
+    execute("CREATE INDEX mark_age ON mark(room, ts)")
+    for column in ("marks", "marks_floor"):
+        execute(f"ALTER TABLE room ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+    execute("ALTER TABLE shard ADD COLUMN looked INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (
+    _create, _add_removed, _add_cleared, _add_marks,
+)  # fmt: skip
 """Each takes the database from the version of its index to the next; none is ever changed once released."""
 
 

@@ -14,11 +14,12 @@ from router.entry import GENESIS, Entry, Kind, decode, link, split
 from router.errors import CorruptEntry
 from router.ids import RoomId
 from router.journal import decode as decode_frame
-from router.log_schema import EPOCHS, META, VISIBLE
+from router.log_schema import EPOCHS, MARKS, META, VISIBLE
 
 CHUNKS_KEPT: Final = 512  # a slice of filing makes no more; at most 64 KiB each
 DAMAGES: Final = 100  # that SQLite itself lists
 
+_STREAMS: Final = {int(Kind.META): META, int(Kind.MARKS): MARKS, int(Kind.EPOCH): EPOCHS}
 _decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
 
 
@@ -106,28 +107,30 @@ class _Stream:
         room: Whose entries; the empty room for the EPOCH entries of a shard.
         shard: Whose entries.
         number: What stands as the room in the chunks' rows.
-        stream: And as the stream.
+        streams: And as the stream, one of them.
         begin: The place from which entries must be here.
         end: The last place, from `begin` to which all must be here; None: any may be.
+        holes: Up to this place some need not be here.
     """
 
     name: str
     room: RoomId
     shard: int
     number: int
-    stream: int
+    streams: tuple[int, ...]
     begin: int
     end: int | None
+    holes: int = 0
 
     def place(self, entry: Entry) -> int:
         """The place of an entry in this stream; -1: it belongs to another."""
         if entry.room != self.room or entry.shard != self.shard:
             return -1
         if entry.visible:
-            return entry.sequence if self.stream == VISIBLE else -1
-        if entry.kind == Kind.META:
-            return entry.meta_n if self.stream == META else -1
-        return entry.lsn if self.stream == EPOCHS else -1
+            return entry.sequence if VISIBLE in self.streams else -1
+        if entry.kind != Kind.EPOCH:
+            return entry.meta_n if META in self.streams else -1
+        return entry.lsn if EPOCHS in self.streams else -1
 
 
 class Verification:
@@ -165,13 +168,17 @@ class Verification:
         self._findings += [f"the file is damaged: {text}" for text in found if text != "ok"]
 
     def _verify_rooms(self) -> None:
-        rows = self._execute("SELECT id, site, channel, shard, sequence, meta_n, floor FROM room ORDER BY id")
-        for number, site, channel, shard, sequence, meta_n, floor in rows:
+        rows = self._execute(
+            "SELECT id, site, channel, shard, sequence, meta_n, floor, marks_floor FROM room ORDER BY id"
+        )
+        for number, site, channel, shard, sequence, meta_n, floor, marks_floor in rows:
             self._rooms += 1
             name = f"room {channel!r} of site {site!r}"
             room = RoomId(site, channel)
-            self._verify_stream(_Stream(f"{name}: sequences", room, shard, number, VISIBLE, floor + 1, sequence))
-            self._verify_stream(_Stream(f"{name}: META entries", room, shard, number, META, 1, meta_n))
+            self._verify_stream(_Stream(f"{name}: sequences", room, shard, number, (VISIBLE,), floor + 1, sequence))
+            self._verify_stream(
+                _Stream(f"{name}: META entries", room, shard, number, (META, MARKS), 1, meta_n, marks_floor)
+            )
         lost = self._execute(
             "SELECT room, count(*) FROM chunk WHERE room>0 AND room NOT IN (SELECT id FROM room) GROUP BY room"
         )
@@ -179,19 +186,21 @@ class Verification:
 
     def _verify_stream(self, stream: _Stream) -> None:
         rows = self._execute(
-            "SELECT first, last, wires FROM chunk WHERE room=? AND stream=? ORDER BY first",
-            (stream.number, stream.stream),
+            "SELECT first, last, wires FROM chunk WHERE room=? AND stream IN (?,?) ORDER BY first",
+            (stream.number, stream.streams[0], stream.streams[-1]),
         )
         due = stream.begin
         for first, last, wires in rows:
-            if first > due and stream.end is not None:
-                self._findings.append(f"{stream.name} {due} to {first - 1} are missing")
+            needed = max(due, stream.holes + 1)
+            if first > needed and stream.end is not None:
+                self._findings.append(f"{stream.name} {needed} to {first - 1} are missing")
             elif stream.begin < due and first < due:
                 self._findings.append(f"{stream.name} {first} to {due - 1} are there twice")
             self._verify_chunk(stream, first, last, wires)
             due = max(due, last + 1)
         if stream.end is None:
             return
+        due = max(due, stream.holes + 1)
         if due <= stream.end:
             self._findings.append(f"{stream.name} {due} to {stream.end} are missing")
         elif due > stream.end + 1:
@@ -223,7 +232,7 @@ class Verification:
         for shard, lsn, chain, floor, floor_chain in rows:
             self._shards += 1
             name = f"shard {shard}: EPOCH entries"
-            self._verify_stream(_Stream(name, RoomId("", ""), shard, -1 - shard, EPOCHS, 0, None))
+            self._verify_stream(_Stream(name, RoomId("", ""), shard, -1 - shard, (EPOCHS,), 0, None))
             self._verify_chain(shard, lsn, chain, floor, floor_chain if floor else GENESIS)
 
     def _verify_chain(self, shard: int, lsn: int, chain: bytes, floor: int, floor_chain: bytes) -> None:
@@ -244,6 +253,8 @@ class Verification:
 
     def _follow(self, name: str, count: int, chain: bytes, places: bytes) -> bytes | None:
         """The chain at the end of a run; None if entries of it aren't here (any more)."""
+        if not places:
+            return None
         try:
             listed = _decode_places(places)
         except msgspec.MsgspecError as error:
@@ -252,22 +263,27 @@ class Verification:
         if len(listed) != count:
             self._findings.append(f"{name}: there are {len(listed)} places")
             return None
+        reached: bytes | None = chain
         for room, place, kind in listed:
-            stream = VISIBLE if kind <= Kind.SYSTEM else META if kind == Kind.META else EPOCHS
+            stream = VISIBLE if kind <= Kind.SYSTEM else _STREAMS[kind]
             wire = self._find(room, stream, place)
-            if wire is None:
-                self._note_missing(name, room, stream, place)
+            if wire is not None:
+                reached = None if reached is None else link(reached, wire)
+            elif self._was_dropped(room, stream, place):
+                reached = None  # but others of the run must still be here
+            else:
+                self._findings.append(
+                    f"{name}: the chain can't be followed, entry {place} of room number {room} (stream {stream}) is"
+                    " missing"
+                )
                 return None
-            chain = link(chain, wire)
-        return chain
+        return reached
 
-    def _note_missing(self, name: str, room: int, stream: int, place: int) -> None:
-        """Say that an entry is missing, unless retention dropped it."""
-        row = self._execute("SELECT floor FROM room WHERE id=?", (room,)).fetchone()
-        if stream != VISIBLE or row is None or place > row[0]:
-            self._findings.append(
-                f"{name}: the chain can't be followed, entry {place} of room number {room} (stream {stream}) is missing"
-            )
+    def _was_dropped(self, room: int, stream: int, place: int) -> bool:
+        """Whether retention may have dropped the entry at a place."""
+        row = self._execute("SELECT floor, marks_floor FROM room WHERE id=?", (room,)).fetchone()
+        floors = {VISIBLE: row[0], MARKS: row[1]} if row is not None else {}
+        return bool(place <= floors.get(stream, 0))
 
     def _find(self, room: int, stream: int, place: int) -> bytes | None:
         """The canonical bytes of the entry at a place."""

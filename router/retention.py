@@ -5,6 +5,8 @@ Apart from that, when the log has grown too large, the oldest chunks of all room
 ends with the places of entries that are gone: those before the first entry of a shard that is still there, and with
 them its EPOCH entries. What a follower has not read yet (router/tail.py) a sweep leaves, the bound of the log does not.
 META entries stay, for they alone say who may do what in a room; so do the places behind them.
+MARKS entries go soon, as a table has what they say, and their places from wherever they stand: what somebody reads is
+to take no room for longer than what he read. Of the marks themselves a room keeps the latest so many.
 
 A sweep also erases the texts of messages that were removed long ago, and of their edits; headers and chains stay.
 """
@@ -22,7 +24,7 @@ from router.entry import Kind, decode, split
 from router.erasure import Erasure
 from router.errors import CorruptEntry
 from router.ids import RoomId
-from router.log_schema import EPOCHS, PAGE_BYTES, VISIBLE
+from router.log_schema import EPOCHS, MARKS, PAGE_BYTES, VISIBLE
 from router.removal_tables import RemovalTables
 
 if TYPE_CHECKING:
@@ -35,10 +37,12 @@ ROOMS_AT_ONCE: Final = 50
 CHUNKS_AT_ONCE: Final = 32  # at most 64 KiB each, whose pages are all read when they are given back: about 3 ms
 PLACES_AT_ONCE: Final = 16  # rows of up to 256 entries
 SHARDS_AT_ONCE: Final = 16
+MARKS_AT_ONCE: Final = 1000
+MARKS_KEPT_MS: Final = 3_600_000  # entries that a table has superseded: for whoever follows the log a little behind
 KEYS_AT_ONCE: Final = 2000
 ERASE_MARGIN_MS: Final = 3_600_000  # a restoration that came at the last moment is filed long before
 
-_decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
+_decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,10 +52,12 @@ class Keep:
     Attributes:
         seconds: Entries older than this go; 0: age does not matter.
         bytes: The oldest beyond so many bytes go, but never the newest chunk; 0: size does not matter.
+        marks: Of so many users it is known how far they have read, those who read last; 0: of all.
     """
 
     seconds: int = 0
     bytes: int = 0
+    marks: int = 0
 
 
 Rule: TypeAlias = Callable[[RoomId], Keep]
@@ -118,21 +124,27 @@ class Retention:
         if self._rule is not None:
             return self._sweep(self._rule)
         for _ in range(min(SHARDS_AT_ONCE, len(self._shards))):
-            if self._drop_places(self._shards.popleft()):
-                break
+            shard = self._shards[0]
+            if self._drop_places(shard) or self._empty_places(shard):
+                break  # the next slice goes on in this shard
+            self._shards.popleft()
         return []
 
     def _sweep(self, rule: Rule) -> list[tuple[RoomId, int]]:
         rows = self._execute(
-            "SELECT id, site, channel, bytes FROM room WHERE id>? ORDER BY id LIMIT ?", (self._room, ROOMS_AT_ONCE)
+            "SELECT id, site, channel, bytes, marks FROM room WHERE id>? ORDER BY id LIMIT ?",
+            (self._room, ROOMS_AT_ONCE),
         ).fetchall()
         floors = []
         left = CHUNKS_AT_ONCE
-        for number, site, channel, size in rows:
+        for number, site, channel, size, marks in rows:
             if left <= 0:
                 break
             room = RoomId(site, channel)
-            floor, dropped, more = self._trim(number, rule(room), size, left)
+            keep = rule(room)
+            if self._forget_marks(number, marks, keep.marks) or self._drop_marks(number):
+                break  # the next slice goes on in this room
+            floor, dropped, more = self._trim(number, keep, size, left)
             left -= dropped
             if floor:
                 floors.append((room, floor))
@@ -212,6 +224,33 @@ class Retention:
         """Erase some of what was removed and whose time is over; whether there was any."""
         return bool(self._undo_ms) and self._erasure.step(self._now_ms - self._undo_ms - ERASE_MARGIN_MS)
 
+    # -- marks ---------------------------------------------------------------------------------------------------
+
+    def _forget_marks(self, room: int, marks: int, most: int) -> bool:
+        """Forget some of the marks that have not risen for longest, if there are too many; whether there were."""
+        excess = min(marks - most, MARKS_AT_ONCE) if most else 0
+        if excess <= 0:
+            return False
+        self._execute(
+            "DELETE FROM mark WHERE room=? AND user IN (SELECT user FROM mark WHERE room=? ORDER BY ts, user LIMIT ?)",
+            (room, room, excess),
+        )
+        self._execute("UPDATE room SET marks=marks-? WHERE id=?", (excess, room))
+        return True
+
+    def _drop_marks(self, room: int) -> bool:
+        """Drop some of the MARKS entries that the table of marks has superseded; whether there may be more."""
+        chunks = self._execute(
+            "SELECT id, last, length(wires) FROM chunk WHERE room=? AND stream=? AND last_ts<? ORDER BY first LIMIT ?",
+            (room, MARKS, self._now_ms - MARKS_KEPT_MS, MARKS_AT_ONCE),
+        ).fetchall()
+        for number, _, _ in chunks:
+            self._execute("DELETE FROM chunk WHERE id=?", (number,))
+        if chunks:
+            size = sum(length for _, _, length in chunks)
+            self._execute("UPDATE room SET marks_floor=?, bytes=bytes-? WHERE id=?", (chunks[-1][1], size, room))
+        return len(chunks) == MARKS_AT_ONCE
+
     # -- the places of entries that are gone ---------------------------------------------------------------------
 
     def _look_at_places(self) -> None:
@@ -222,15 +261,12 @@ class Retention:
         rows = self._execute(
             "SELECT id, last, entries FROM place WHERE shard=? ORDER BY first LIMIT ?", (shard, PLACES_AT_ONCE)
         ).fetchall()
-        floors: dict[int, int] = {}
+        floors: dict[int, tuple[int, int]] = {}
         gone: list[int] = []
         certain = 0  # so many of them; EPOCH entries go only with messages behind them
         end = 0
         for number, last, entries in rows:
-            try:
-                listed = _decode_places(entries)
-            except msgspec.MsgspecError as error:
-                raise CorruptEntry(f"the places of shard {shard} up to lsn {last} can't be read: {error}") from error
+            listed = _listed(shard, last, entries)
             if not all(self._is_gone(*place, floors) for place in listed):
                 break
             gone.append(number)
@@ -246,15 +282,60 @@ class Retention:
             "UPDATE shard SET floor=?, floor_chain=coalesce(?, chain) WHERE shard=?",
             (end, before[0] if before else None, shard),
         )
-        if certain == len(rows):
-            self._shards.appendleft(shard)
         return True
 
-    def _is_gone(self, room: int, place: int, kind: int, floors: dict[int, int]) -> bool:
-        if kind > Kind.SYSTEM:
+    def _empty_places(self, shard: int) -> bool:
+        """Empty rows of places whose entries are all of MARKS and gone, and make one of neighbours; whether any were.
+
+        Each row is looked at once in its life, but for the first whose MARKS entries are still here.
+        """
+        looked = self._execute("SELECT looked FROM shard WHERE shard=?", (shard,)).fetchone()[0]
+        rows = self._execute(
+            "SELECT id, first, last, entries FROM place WHERE shard=? AND first>? ORDER BY first LIMIT ?",
+            (shard, looked, PLACES_AT_ONCE),
+        ).fetchall()
+        floors: dict[int, tuple[int, int]] = {}
+        reached = looked
+        for number, first, last, entries in rows:
+            listed = _listed(shard, last, entries)
+            if all(kind == Kind.MARKS for _, _, kind in listed):
+                if not all(self._is_gone(*place, floors) for place in listed):
+                    break
+                self._empty_place(shard, number, first, last)
+            reached = last
+        if reached > looked:
+            self._execute("UPDATE shard SET looked=? WHERE shard=?", (reached, shard))
+        return bool(reached > looked)
+
+    def _empty_place(self, shard: int, number: int, first: int, last: int) -> None:
+        before = self._execute(
+            "SELECT id, entries FROM place WHERE shard=? AND first<? ORDER BY first DESC LIMIT 1", (shard, first)
+        ).fetchone()
+        if before is not None and not before[1]:
+            self._execute("DELETE FROM place WHERE id=?", (number,))
+            self._execute("UPDATE place SET last=? WHERE id=?", (last, before[0]))
+        else:
+            self._execute("UPDATE place SET entries=? WHERE id=?", (b"", number))
+
+    def _is_gone(self, room: int, place: int, kind: int, floors: dict[int, tuple[int, int]]) -> bool:
+        if kind > Kind.SYSTEM and kind != Kind.MARKS:
             return kind == Kind.EPOCH
-        floor = floors.get(room)
-        if floor is None:
-            row = self._execute("SELECT floor FROM room WHERE id=?", (room,)).fetchone()
-            floor = floors[room] = row[0] if row else 0
-        return place <= floor
+        found = floors.get(room)
+        if found is None:
+            row: tuple[int, int] | None = self._execute(
+                "SELECT floor, marks_floor FROM room WHERE id=?", (room,)
+            ).fetchone()
+            found = floors[room] = row or (0, 0)
+        return place <= found[1 if kind == Kind.MARKS else 0]
+
+
+def _listed(shard: int, last: int, entries: bytes) -> list[tuple[int, int, int]]:
+    """The places in a row: room's number, place, kind; none, where all of them are gone.
+
+    Raises:
+        CorruptEntry: It can't be read.
+    """
+    try:
+        return _decode_places(entries) if entries else []
+    except msgspec.MsgspecError as error:
+        raise CorruptEntry(f"the places of shard {shard} up to lsn {last} can't be read: {error}") from error

@@ -35,7 +35,7 @@ class RoomState(RoomHead):
         reads: Reads of the disk under way.
         removals: What was removed since it is in memory; None: nothing.
         values: What META entries have set; None: nothing.
-        meta_filed: META entries up to this one are on disk in readable form.
+        meta_filed: META and MARKS entries up to this one are on disk in readable form.
     """
 
     __slots__ = (

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from router.cluster import Claim, Cluster, ClusterOptions, Opened
@@ -20,6 +21,7 @@ from router.completions import (
     HistoryRead,
     KeysFound,
     KeysScanned,
+    MarkRead,
     Persisted,
     RoomLoaded,
     TailRead,
@@ -33,6 +35,7 @@ from router.keyfilter import KeyFilter
 if TYPE_CHECKING:
     from router.entry import Entry
     from router.log import Log
+    from router.marks import Reader
     from router.room import RoomState
     from router.tail import Tail, TailQuery
 
@@ -142,6 +145,15 @@ class Router:
         """No longer call what `follow` was given."""
         self._followers.remove(wake)
 
+    def mark(self, reader: Reader, done: Callable[[int | Away], None]) -> None:
+        """Ask how far a user has read: 0 for who has no mark; `done` is called at once where memory knows."""
+        marks = self.cluster.marks
+        known = marks.get(reader)
+        if known is not None:
+            done(known)
+        elif marks.ask(reader, done):
+            self.log.mark(*reader, partial(self._learn, reader))
+
     # -- the driver's turns --------------------------------------------------------------------------------------
 
     def turn(self) -> None:
@@ -189,7 +201,7 @@ class Router:
                 self._edge.persisted(done)
             case Filed():
                 self.cluster.filed(done.entries)
-            case HistoryRead() | TailRead():
+            case HistoryRead() | MarkRead() | TailRead():
                 self._tell(done.token, done.result)
             case RoomLoaded():
                 self.cluster.loaded(done.record, self._now_ms)
@@ -211,6 +223,16 @@ class Router:
             told(answer)
         except Exception as error:  # noqa: BLE001 - the boundary: it is one client's
             self._edge.failed(told, error)
+
+    def _learn(self, reader: Reader, filed: int | StorageFault) -> None:
+        marks = self.cluster.marks
+        answer: int | Away = Away.STORAGE_FAULT
+        if isinstance(filed, StorageFault):
+            waiting = marks.fail(reader)
+        else:
+            waiting, answer = marks.learn(reader, filed)
+        for told in waiting:
+            self._tell(told, answer)
 
     def _claimed(self, claim: Claim, current: Configuration | None) -> None:
         self.cluster.claimed(claim.new.shard, current, self._now_ms)

@@ -29,7 +29,7 @@ class RoomHead:
         room: (site, channel).
         generation: Part of the stream epoch.
         sequence: Of the newest visible entry that was given a place.
-        meta_n: Of the newest META entry that was given a place.
+        meta_n: Of the newest META or MARKS entry that was given a place.
         ts: Of the newest entry, in milliseconds; a new entry's is never below it.
     """
 

@@ -152,7 +152,7 @@ class _Reading:
         if row is None or row[1] <= at:
             raise CorruptEntry(f"of shard {shard} the place of lsn {at + 1} is missing")
         try:
-            listed = _decode_places(row[2])
+            listed = _decode_places(row[2]) if row[2] else []  # all of them dropped, and not for followers
         except msgspec.MsgspecError as error:
             raise CorruptEntry(f"the places of shard {shard} up to lsn {row[1]} can't be read: {error}") from error
         slots = [

@@ -105,6 +105,7 @@ class FakeRoom:
         self.floor = 0
         self.removals = Removals()
         self.values: dict[str, bytes] = {}
+        self.marks: dict[str, int] = {}
         self.rules: Rules | None = None
         self.joined: list[Member] = []
         self.hidden = 0
@@ -194,6 +195,22 @@ class FakeGateway:
             publication = codec.publication(codec.quote(data) if member.delta else data, 0, b"")
             push = codec.push_publication(room.channel_json, publication)
             member.transport.send_ephemeral(push)
+
+    def mark(self, room: Room, user: str, done: Callable[[int | Away], None]) -> None:
+        self._do("mark", lambda: done(self.away or self.rooms[room.id].marks.get(user, 0)))
+
+    def raise_mark(
+        self, room: Room, user: str, sequence: int, deadline: float, done: Callable[[int | Away], None]
+    ) -> None:
+        def rise() -> None:
+            marks = self.rooms[room.id].marks
+            if self.away is None and sequence > marks.get(user, 0):
+                marks[user] = sequence
+                self.whisper(room, msgspec.json.encode({"type": "read", "userId": user, "sequence": sequence}))
+            done(self.away or marks.get(user, 0))
+
+        assert deadline > 0
+        self._do("raise", rise)
 
     def wall_ms(self) -> int:
         return START_MS + self.passed_ms

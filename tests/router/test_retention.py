@@ -2,180 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
-from router import log, retention
-from router.completions import CasDone, Filed, HistoryRead, KeysFound, Persisted, RoomLoaded, Trimmed
-from router.entry import GENESIS, Entry, Kind, make
-from router.events import Batch, Configuration, History
-from router.ids import MemberId, RoomId, dedupe_key
-from router.log import Log, LogOptions
-from router.log_schema import FILE_NAME, PAGE_BYTES, open_reader
+from router import retention
+from router.completions import KeysFound
+from router.entry import Kind
+from router.events import History
+from router.ids import RoomId, dedupe_key
 from router.log_tools import export, verify
 from router.retention import Keep
+from tests.harness.log_writer import DAY, SHARD, LogWriter, days_ago, read, used_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from router.completions import Completion
-
-SHARD: Final = 3
 A, B, C = RoomId("default", "a"), RoomId("default", "b"), RoomId("default", "c")
-NOW_MS: Final = 1_000_000_000
-DAY: Final = 86_400
-WAIT_SECONDS: Final = 20.0
-UNWANTED: Final = Configuration(SHARD, 100, 1, MemberId("", ""), ())
-
-
-class Node:
-    """Writes and files as a node does, in shards that stand for it alone."""
-
-    def __init__(self, folder: Path, options: LogOptions) -> None:
-        self.told = threading.Event()
-        self.floors: list[tuple[RoomId, int]] = []
-        self.log = Log.open(folder, options, self.told.set)
-        self.ends: dict[int, tuple[int, bytes]] = {
-            shard: (tail.lsn, tail.chain) for shard, tail in self.log.recovered.shards.items()
-        }
-        self.heads: dict[RoomId, list[int]] = {}
-        self.ticket = 0
-
-    def wait(self, wanted: Callable[[Completion], bool]) -> Completion:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            while self.log.completions:
-                done = self.log.completions.popleft()
-                if isinstance(done, Trimmed):
-                    self.floors += done.floors
-                if wanted(done):
-                    return done
-            self.told.clear()
-            if not self.log.completions:
-                assert self.told.wait(deadline - time.monotonic()), "the log does not answer"
-
-    def entry(  # noqa: PLR0917 - what may differ
-        self, room: RoomId, ts: int, kind: Kind = Kind.MESSAGE, shard: int = SHARD, size: int = 8, data: bytes = b""
-    ) -> Entry:  # fmt: skip
-        lsn, chain = self.ends.get(shard, (0, GENESIS))
-        head = self.heads.setdefault(room, [0, 0])
-        head[0] += kind <= Kind.SYSTEM
-        head[1] += kind == Kind.META
-        sequence, meta_n = (0, 0) if kind == Kind.EPOCH else head
-        cmid = f"id-{lsn}" if kind == Kind.MESSAGE else ""
-        made = make(
-            shard, lsn + 1, 1, room, sequence, meta_n, kind, b"s" * 12, cmid, ts, b"salt" * 4,
-            data or b"x" * size, b"", chain,
-        )  # fmt: skip
-        self.ends[shard] = (lsn + 1, made.chain)
-        return made
-
-    def epoch(self, shard: int = SHARD) -> Entry:
-        return self.entry(RoomId("", ""), NOW_MS, Kind.EPOCH, shard)
-
-    def file(self, entries: Sequence[Entry]) -> None:
-        """Write, commit and file; each call makes chunks of its own."""
-        self.ticket += 1
-        self.log.append(Batch(self.ticket, entries=list(entries)))
-        ticket = self.ticket
-        self.wait(lambda done: isinstance(done, Persisted) and done.ticket == ticket)
-        self.log.committed(list(entries))
-        left = len(entries)
-
-        def filed(done: Completion) -> bool:
-            nonlocal left
-            left -= len(done.entries) if isinstance(done, Filed) else 0
-            return left == 0
-
-        self.wait(filed)
-
-    def sweep(self, rule: Callable[[RoomId], Keep], dedupe_seconds: int = 1 << 30) -> None:
-        """Sweep to the end."""
-        self.log.retain(rule, dedupe_seconds)
-        self.settle()
-
-    def settle(self) -> None:
-        """Until the writer has nothing to drop, and the last of it is committed."""
-        self.reach()
-        while self.log._retention.busy:
-            self.reach()
-        self.reach()
-
-    def reach(self) -> None:
-        """Until the writer has done what it was told before."""
-        claim = object()
-        self.log.cas(99, UNWANTED, claim)  # lost, so it writes nothing
-        self.wait(lambda done: isinstance(done, CasDone) and done.token is claim)
-
-    def shrink(self, bound: int) -> None:
-        """Until the log is as small as it may be; it looks again and again."""
-        for _ in range(5000):
-            self.settle()
-            if used_bytes(self.log.path.parent) <= bound:
-                return
-        pytest.fail(f"{used_bytes(self.log.path.parent)} bytes are in use, {bound} may be")
-
-    def sequences(self, room: RoomId) -> list[int]:
-        self.log.history(History(room, 0, 10_000, reverse=False, max_bytes=1 << 30), None)
-        done = self.wait(lambda done: isinstance(done, HistoryRead))
-        assert isinstance(done, HistoryRead)
-        assert isinstance(done.result, list)
-        return [entry.sequence for entry in done.result]
-
-    def head(self, room: RoomId) -> tuple[int, int, int]:
-        """(sequence, meta_n, floor) of a room."""
-        self.log.load_room(room)
-        done = self.wait(lambda done: isinstance(done, RoomLoaded))
-        assert isinstance(done, RoomLoaded)
-        return done.record.sequence, done.record.meta_n, done.record.floor
-
-
-@pytest.fixture
-def open_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Node]]:
-    """Opens the log of the test's directory, closing it first if it is open; filing is prompt, days are long ago."""
-    monkeypatch.setattr(log, "FILE_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(log, "REST_SECONDS", 0.0)
-    monkeypatch.setattr(log, "SPACE_SECONDS", 0.01)
-    monkeypatch.setattr("router.log.time.time", lambda: NOW_MS / 1000)
-    nodes: list[Node] = []
-
-    def open_again(retention_bytes: int = 0) -> Node:
-        for node in nodes:
-            node.log.close()
-        nodes.append(Node(tmp_path, LogOptions(durable=False, retention_bytes=retention_bytes)))
-        return nodes[-1]
-
-    yield open_again
-    for node in nodes:
-        node.log.close()
-
-
-def days_ago(days: float) -> int:
-    return NOW_MS - int(days * DAY * 1000)
-
-
-def read(folder: Path, statement: str) -> list[tuple[int, ...]]:
-    reader = open_reader(folder / FILE_NAME)
-    try:
-        return reader.execute(statement).fetchall()
-    finally:
-        reader.close()
-
-
-def used_bytes(folder: Path) -> int:
-    ((pages, unused),) = read(folder, "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count")
-    return (pages - unused) * PAGE_BYTES
 
 
 def keep_days(days: int) -> Callable[[RoomId], Keep]:
     return lambda _room: Keep(seconds=days * DAY)
 
 
-def test_what_is_past_goes_and_the_rest_stays(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_what_is_past_goes_and_the_rest_stays(open_node: Callable[..., LogWriter], tmp_path: Path) -> None:
     node = open_node()
     for days in (9, 8, 3, 1):
         node.file([node.entry(A, days_ago(days)), node.entry(A, days_ago(days))])
@@ -186,7 +37,7 @@ def test_what_is_past_goes_and_the_rest_stays(open_node: Callable[..., Node], tm
     assert verify(tmp_path).findings == ()
 
 
-def test_a_room_that_is_past_as_a_whole_keeps_its_head(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_a_room_that_is_past_as_a_whole_keeps_its_head(open_node: Callable[..., LogWriter], tmp_path: Path) -> None:
     node = open_node()
     node.file([node.entry(A, days_ago(9)), node.entry(A, days_ago(8)), node.entry(B, days_ago(1))])
     node.sweep(keep_days(5))
@@ -198,7 +49,7 @@ def test_a_room_that_is_past_as_a_whole_keeps_its_head(open_node: Callable[..., 
     assert verify(tmp_path).findings == ()
 
 
-def test_a_rule_of_bytes_leaves_a_room_its_newest_chunk(open_node: Callable[..., Node]) -> None:
+def test_a_rule_of_bytes_leaves_a_room_its_newest_chunk(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     for _ in range(4):
         node.file([node.entry(A, days_ago(1), size=1000)])
@@ -208,7 +59,7 @@ def test_a_rule_of_bytes_leaves_a_room_its_newest_chunk(open_node: Callable[...,
     assert node.sequences(A) == [4]
 
 
-def test_each_room_has_its_own_rule(open_node: Callable[..., Node]) -> None:
+def test_each_room_has_its_own_rule(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     node.file([node.entry(room, days_ago(9)) for room in (A, B, C)])
     node.sweep(lambda room: Keep(seconds=5 * DAY) if room == B else Keep())
@@ -216,7 +67,7 @@ def test_each_room_has_its_own_rule(open_node: Callable[..., Node]) -> None:
 
 
 def test_more_chunks_than_a_slice_takes_go_in_one_sweep(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(retention, "CHUNKS_AT_ONCE", 3)
     monkeypatch.setattr(retention, "ROOMS_AT_ONCE", 2)
@@ -231,7 +82,9 @@ def test_more_chunks_than_a_slice_takes_go_in_one_sweep(
     assert verify(tmp_path).findings == ()
 
 
-def test_beyond_the_bytes_of_the_log_the_oldest_of_all_rooms_go(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_beyond_the_bytes_of_the_log_the_oldest_of_all_rooms_go(
+    open_node: Callable[..., LogWriter], tmp_path: Path
+) -> None:
     node = open_node()
     for number in range(200):
         node.file([node.entry((A, B)[number % 2], days_ago(200 - number), size=8000)])
@@ -251,7 +104,9 @@ def test_beyond_the_bytes_of_the_log_the_oldest_of_all_rooms_go(open_node: Calla
     assert {row["sequence"] for row in export(tmp_path, channel="a")} == set(range(a + 1, 101))
 
 
-def test_a_bound_that_cannot_be_kept_ends_when_nothing_is_left(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_a_bound_that_cannot_be_kept_ends_when_nothing_is_left(
+    open_node: Callable[..., LogWriter], tmp_path: Path
+) -> None:
     node = open_node()
     node.file([node.entry(A, days_ago(1)), node.entry(A, days_ago(1), Kind.META)])
     node = open_node(retention_bytes=1)
@@ -261,7 +116,7 @@ def test_a_bound_that_cannot_be_kept_ends_when_nothing_is_left(open_node: Callab
     assert verify(tmp_path).findings == ()
 
 
-def test_places_and_epochs_go_with_the_entries_behind_them(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_places_and_epochs_go_with_the_entries_behind_them(open_node: Callable[..., LogWriter], tmp_path: Path) -> None:
     node = open_node()
     node.file([node.epoch(), node.entry(A, days_ago(9))])
     node.file([node.entry(A, days_ago(8))])
@@ -279,7 +134,9 @@ def test_places_and_epochs_go_with_the_entries_behind_them(open_node: Callable[.
     assert verify(tmp_path).findings == ()
 
 
-def test_meta_entries_stay_and_so_do_the_places_behind_them(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_meta_entries_stay_and_so_do_the_places_behind_them(
+    open_node: Callable[..., LogWriter], tmp_path: Path
+) -> None:
     node = open_node()
     node.file([node.entry(A, days_ago(9))])
     node.file([node.entry(A, days_ago(9), Kind.META)])
@@ -290,7 +147,7 @@ def test_meta_entries_stay_and_so_do_the_places_behind_them(open_node: Callable[
     assert verify(tmp_path).findings == ()
 
 
-def test_a_shard_without_any_place_still_has_its_chain(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_a_shard_without_any_place_still_has_its_chain(open_node: Callable[..., LogWriter], tmp_path: Path) -> None:
     node = open_node()
     node.file([node.entry(A, days_ago(9))])
     node.sweep(keep_days(5))
@@ -315,7 +172,7 @@ def test_a_shard_without_any_place_still_has_its_chain(open_node: Callable[..., 
     ],
 )
 def test_damage_to_a_trimmed_log_is_found(
-    open_node: Callable[..., Node], tmp_path: Path, statement: str, words: str
+    open_node: Callable[..., LogWriter], tmp_path: Path, statement: str, words: str
 ) -> None:
     node = open_node()
     for days in (9, 8, 3, 1):
@@ -327,7 +184,7 @@ def test_damage_to_a_trimmed_log_is_found(
     assert any(words in finding for finding in verify(tmp_path).findings), verify(tmp_path).findings
 
 
-def test_ids_are_forgotten_after_their_time(open_node: Callable[..., Node]) -> None:
+def test_ids_are_forgotten_after_their_time(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     old, new = node.entry(A, days_ago(9)), node.entry(A, days_ago(1))
     node.file([old])
@@ -342,7 +199,7 @@ def test_ids_are_forgotten_after_their_time(open_node: Callable[..., Node]) -> N
 
 
 def test_a_history_that_is_read_meanwhile_is_of_one_moment(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.log_reader.CHUNKS_AT_ONCE", 1)
     node = open_node()

@@ -15,18 +15,19 @@ from router.events import Batch, Recovered, ShardTail
 from router.ids import RoomId
 from router.retention import Keep
 from router.tail import Hold, Lost, Tail, TailQuery, first_cursor, fit_cursor
-from tests.router.test_retention import NOW_MS, SHARD, A, B, C, Node, days_ago, keep_days, open_node, read
+from tests.harness.log_writer import NOW_MS, SHARD, LogWriter, days_ago, read
+from tests.router.test_retention import A, B, C, keep_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["open_node"]
-
 MUCH: Final = 1 << 30
 
 
-def follow(node: Node, cursor: Mapping[int, int], limit: int = 1000, max_bytes: int = MUCH, start: int = 0) -> Tail:
+def follow(
+    node: LogWriter, cursor: Mapping[int, int], limit: int = 1000, max_bytes: int = MUCH, start: int = 0
+) -> Tail:
     token = object()
     node.log.tail(TailQuery(cursor, limit, max_bytes, start), token)
     done = node.wait(lambda done: isinstance(done, TailRead) and done.token is token)
@@ -35,7 +36,7 @@ def follow(node: Node, cursor: Mapping[int, int], limit: int = 1000, max_bytes: 
     return done.result
 
 
-def follow_on(node: Node, limit: int = 1000, max_bytes: int = MUCH) -> tuple[list[Tail], list[Entry]]:
+def follow_on(node: LogWriter, limit: int = 1000, max_bytes: int = MUCH) -> tuple[list[Tail], list[Entry]]:
     """All parts from the beginning on, and their entries."""
     parts = [follow(node, {}, limit, max_bytes)]
     while parts[-1].behind:
@@ -49,7 +50,7 @@ def places(entries: Sequence[Entry]) -> list[tuple[int, int]]:
     return [(entry.shard, entry.lsn) for entry in entries]
 
 
-def commit(node: Node, entries: Sequence[Entry]) -> None:
+def commit(node: LogWriter, entries: Sequence[Entry]) -> None:
     """Write and commit; filing waits."""
     node.ticket += 1
     node.log.append(Batch(node.ticket, entries=list(entries)))
@@ -57,8 +58,27 @@ def commit(node: Node, entries: Sequence[Entry]) -> None:
     node.log.committed(list(entries))
 
 
+def test_followers_pass_over_marks_whether_they_are_still_there_or_gone(
+    open_node: Callable[..., LogWriter], tmp_path: Path
+) -> None:
+    node = open_node()
+    node.file([node.entry(A, days_ago(3)), node.marks(A, days_ago(3), ann=1), node.entry(A, days_ago(3), Kind.META)])
+    for _ in range(3):
+        node.file([node.marks(A, days_ago(3), ann=1)])
+    node.file([node.entry(A, days_ago(3))])
+    wanted = [(SHARD, 1), (SHARD, 3), (SHARD, 7), (SHARD, 9)]
+    commit(node, [node.marks(A, days_ago(0), ann=2), node.entry(A, days_ago(0))])
+    assert places(follow(node, {}).entries) == wanted
+    node.sweep(lambda _: Keep())
+    assert read(tmp_path, "SELECT count(*) FROM place WHERE length(entries)=0") == [(1,)]
+    for lsn in range(9):
+        tail = follow(node, {SHARD: lsn})
+        assert places(tail.entries) == [place for place in wanted if place[1] > lsn]
+        assert (tail.cursor, tail.lost) == ({SHARD: 9}, [])
+
+
 def test_entries_of_all_rooms_come_in_the_order_of_their_shard_and_shards_one_by_one(
-    open_node: Callable[..., Node],
+    open_node: Callable[..., LogWriter],
 ) -> None:
     node = open_node()
     node.file([node.epoch(), node.entry(A, 1), node.entry(B, 2), node.entry(A, 3), node.entry(A, 4, Kind.META)])
@@ -74,7 +94,7 @@ def test_entries_of_all_rooms_come_in_the_order_of_their_shard_and_shards_one_by
 
 
 def test_what_is_committed_comes_before_it_is_filed_and_what_is_not_committed_does_not(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = open_node()
     node.file([node.entry(A, 1), node.entry(A, 2)])
@@ -91,7 +111,7 @@ def test_what_is_committed_comes_before_it_is_filed_and_what_is_not_committed_do
 @pytest.mark.parametrize(("limit", "max_bytes"), [(1, MUCH), (2, MUCH), (7, MUCH), (1000, 1), (1000, 700), (3, 400)])
 @pytest.mark.parametrize("is_filed", [True, False])
 def test_parts_make_the_whole_whatever_their_bounds(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, limit: int, max_bytes: int, *, is_filed: bool
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch, limit: int, max_bytes: int, *, is_filed: bool
 ) -> None:
     node = open_node()
     if not is_filed:
@@ -110,7 +130,7 @@ def test_parts_make_the_whole_whatever_their_bounds(
     assert {entry.wire for entry in got} == {entry.wire for entry in entries if entry.kind != Kind.EPOCH}
 
 
-def test_a_busy_shard_does_not_keep_others_from_their_turn(open_node: Callable[..., Node]) -> None:
+def test_a_busy_shard_does_not_keep_others_from_their_turn(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     node.file([node.entry(A, n) for n in range(8)])
     node.file([node.entry(B, 1, shard=9)])
@@ -120,20 +140,20 @@ def test_a_busy_shard_does_not_keep_others_from_their_turn(open_node: Callable[.
     assert places(second.entries) == [(9, 1), (SHARD, 3)]
 
 
-def test_a_limit_of_nothing_asks_for_the_heads(open_node: Callable[..., Node]) -> None:
+def test_a_limit_of_nothing_asks_for_the_heads(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     node.file([node.entry(A, 1), node.entry(A, 2)])
     tail = follow(node, {}, 0)
     assert (tail.entries, tail.heads, tail.cursor, tail.behind) == ([], {SHARD: 2}, {SHARD: 0}, 2)
 
 
-def test_a_log_that_was_never_written_has_no_tail(open_node: Callable[..., Node]) -> None:
+def test_a_log_that_was_never_written_has_no_tail(open_node: Callable[..., LogWriter]) -> None:
     tail = follow(open_node(), {4: 7})
     assert (tail.entries, tail.cursor, tail.heads, tail.behind) == ([], {4: 7}, {}, 0)
 
 
 def test_many_runs_that_are_gone_are_passed_a_few_at_a_time(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail_reader, "PLACES_AT_ONCE", 2)
     node = open_node()
@@ -150,7 +170,7 @@ def test_many_runs_that_are_gone_are_passed_a_few_at_a_time(
     assert places(entries) == [(SHARD, 1), (SHARD, 7)]
 
 
-def test_what_retention_dropped_unread_is_told(open_node: Callable[..., Node]) -> None:
+def test_what_retention_dropped_unread_is_told(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     node.file([node.entry(A, days_ago(9)), node.entry(A, days_ago(9)), node.entry(A, days_ago(9))])
     node.file([node.entry(B, days_ago(9)), node.entry(A, days_ago(1)), node.entry(B, days_ago(9))])
@@ -178,7 +198,7 @@ def texts(tail: Tail) -> list[tuple[int, bool]]:
 
 @pytest.mark.parametrize("filed", range(8))
 def test_what_was_removed_is_given_without_its_text_wherever_it_is(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, filed: int
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch, filed: int
 ) -> None:
     node = open_node()
     entries = [
@@ -203,7 +223,7 @@ def test_what_was_removed_is_given_without_its_text_wherever_it_is(
 
 
 def test_who_reads_again_is_given_no_text_that_was_removed_meanwhile(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = open_node()
     node.file([node.entry(A, 1), node.entry(A, 2)])
@@ -215,7 +235,7 @@ def test_who_reads_again_is_given_no_text_that_was_removed_meanwhile(
 
 
 def test_what_was_filed_between_a_question_and_its_answer_is_neither_given_twice_nor_older_than_the_tables(
-    open_node: Callable[..., Node],
+    open_node: Callable[..., LogWriter],
 ) -> None:
     node = open_node()
     entries = [
@@ -231,7 +251,7 @@ def test_what_was_filed_between_a_question_and_its_answer_is_neither_given_twice
 # -- what goes wrong ---------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_has_halted_says_so_to_followers(open_node: Callable[..., Node]) -> None:
+def test_a_log_that_has_halted_says_so_to_followers(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     node.file([node.entry(A, 1)])
     node.log._connection.execute("PRAGMA query_only=1")
@@ -248,7 +268,7 @@ def test_a_log_that_has_halted_says_so_to_followers(open_node: Callable[..., Nod
     "damage",
     ["DELETE FROM chunk", "UPDATE place SET entries=x'00'", "DELETE FROM place", "UPDATE chunk SET first=2, last=3"],
 )
-def test_a_hole_in_the_tables_is_no_news(open_node: Callable[..., Node], damage: str) -> None:
+def test_a_hole_in_the_tables_is_no_news(open_node: Callable[..., LogWriter], damage: str) -> None:
     node = open_node()
     node.file([node.entry(A, 1), node.entry(A, 2)])
     node.log._connection.execute(damage)
@@ -259,7 +279,7 @@ def test_a_hole_in_the_tables_is_no_news(open_node: Callable[..., Node], damage:
     assert done.result.reason == "corrupt"
 
 
-def test_a_read_fetches_no_more_than_its_bound_asks_for(open_node: Callable[..., Node]) -> None:
+def test_a_read_fetches_no_more_than_its_bound_asks_for(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     node.file([node.entry(A, 1), node.entry(B, 2), node.entry(A, 3)])
     node.log._connection.execute("UPDATE chunk SET wires=x'00' WHERE room=(SELECT id FROM room WHERE channel='b')")
@@ -273,12 +293,12 @@ def test_a_read_fetches_no_more_than_its_bound_asks_for(open_node: Callable[...,
 # -- what is held ------------------------------------------------------------------------------------------------
 
 
-def expired(node: Node) -> None:
+def expired(node: LogWriter) -> None:
     for days in (9, 8, 7):
         node.file([node.entry(A, days_ago(days)), node.entry(A, days_ago(days))])
 
 
-def test_a_sweep_leaves_what_a_follower_has_not_read(open_node: Callable[..., Node]) -> None:
+def test_a_sweep_leaves_what_a_follower_has_not_read(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     expired(node)
     node.log.hold(Hold({SHARD: 2}, days_ago(20)))
@@ -293,7 +313,7 @@ def test_a_sweep_leaves_what_a_follower_has_not_read(open_node: Callable[..., No
     assert node.sequences(A) == []
 
 
-def test_a_rule_of_bytes_leaves_it_too(open_node: Callable[..., Node]) -> None:
+def test_a_rule_of_bytes_leaves_it_too(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     expired(node)
     node.log.hold(Hold({SHARD: 4}, 0))
@@ -301,7 +321,7 @@ def test_a_rule_of_bytes_leaves_it_too(open_node: Callable[..., Node]) -> None:
     assert node.sequences(A) == [5, 6]
 
 
-def test_a_hold_has_an_end_in_time_or_when_it_is_taken_back(open_node: Callable[..., Node]) -> None:
+def test_a_hold_has_an_end_in_time_or_when_it_is_taken_back(open_node: Callable[..., LogWriter]) -> None:
     node = open_node()
     expired(node)
     node.log.hold(Hold({}, days_ago(8)))
@@ -314,7 +334,7 @@ def test_a_hold_has_an_end_in_time_or_when_it_is_taken_back(open_node: Callable[
 
 
 def test_nothing_is_held_while_the_disk_is_full(
-    open_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = open_node()
     expired(node)
@@ -329,7 +349,7 @@ def test_nothing_is_held_while_the_disk_is_full(
     assert follow(node, {}).lost == [Lost(SHARD, 1, 6)]
 
 
-def test_the_bound_of_the_log_waits_for_nobody(open_node: Callable[..., Node], tmp_path: Path) -> None:
+def test_the_bound_of_the_log_waits_for_nobody(open_node: Callable[..., LogWriter], tmp_path: Path) -> None:
     node = open_node(retention_bytes=200_000)
     node.log.hold(Hold({}, 0))
     for n in range(60):
@@ -349,7 +369,7 @@ def recovered(**commits: tuple[int, int]) -> Recovered:
     return Recovered(tails, {}, ())
 
 
-def test_the_first_cursor_is_what_was_committed_when_the_log_was_opened(open_node: Callable[..., Node]) -> None:
+def test_the_first_cursor_is_what_was_committed_when_the_log_was_opened(open_node: Callable[..., LogWriter]) -> None:
     assert first_cursor(recovered(s1=(9, 7), s2=(4, 4))) == {1: 7, 2: 4}
     node = open_node()
     node.file([node.entry(A, 1), node.entry(A, 2)])

@@ -1,0 +1,174 @@
+"""The rpcs `read` and `unread`: how far a user has read a room, and what came after.  Sans-I/O.
+
+`read` is answered when the mark is on disk. It waits for others (node/read_marks.py), so the client's next commands
+don't wait for it; each of its answers is of the moment when it leaves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from node.chat import bad, refuse
+from node.chat_rules import check_presence
+from node.joining import away
+from node.permissions import check_entrance, require
+from node.publishing import require_chat
+from router.entry import MESSAGE
+from router.events import Away, History
+from router.ids import RoomId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node.protocol import RpcRequest
+    from node.seams import Page, Room
+    from node.session import Session
+    from router.entry import Entry
+
+_READ_SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "sequence": 12}'
+_UNREAD_SAMPLE: Final = 'the parameters are an object such as {"channel": "..."}'
+
+
+class _Read(Struct, forbid_unknown_fields=True, gc=False):
+    channel: str
+    sequence: int
+
+
+class _Unread(Struct, forbid_unknown_fields=True, gc=False):
+    channel: str
+
+
+class _Mentioning(Struct, gc=False):
+    mentions: list[str] = []
+
+
+P = TypeVar("P", _Read, _Unread)
+_decode_read: Final = msgspec.json.Decoder(_Read).decode
+_decode_unread: Final = msgspec.json.Decoder(_Unread).decode
+_decode_mentions: Final = msgspec.json.Decoder(_Mentioning).decode
+
+
+def read(session: Session, command_id: int, request: RpcRequest) -> None:
+    """Rpc `read`: the user has read the room up to a sequence.
+
+    Raises:
+        CommandError: It is refused.
+    """
+    try:
+        given = _decode_read(request.data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        refuse(bytes(request.data), error, _Read.__struct_fields__, _READ_SAMPLE)
+    deadline = session.command_deadline
+
+    def opened(room: Room) -> None:
+        if not 0 <= given.sequence <= room.offset:
+            raise bad(f"sequence is {given.sequence}; give one up to {room.offset}, the room's newest")
+        session.release()
+        session.gateway.raise_mark(room, session.user, given.sequence, deadline, answer)
+
+    def answer(mark: int | Away) -> None:
+        session.answer(
+            command_id,
+            away(mark) if isinstance(mark, Away) else session.transport.codec.rpc(command_id, b'{"read":%d}' % mark),
+        )
+
+    _enter(session, command_id, given.channel, opened)
+
+
+def unread(session: Session, command_id: int, request: RpcRequest) -> None:
+    """Rpc `unread`: how much the user has not read in a room.
+
+    Raises:
+        CommandError: It is refused.
+    """
+    try:
+        given = _decode_unread(request.data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        refuse(bytes(request.data), error, _Unread.__struct_fields__, _UNREAD_SAMPLE)
+
+    def opened(room: Room) -> None:
+        def take(mark: int | Away) -> None:
+            if isinstance(mark, Away):
+                raise away(mark)
+            _Count(session, command_id, room, mark).go_on()
+
+        session.gateway.mark(room, session.user, session.step(take))
+
+    _enter(session, command_id, given.channel, opened)
+
+
+def _enter(session: Session, command_id: int, channel: str, then: Callable[[Room], None]) -> None:
+    """Open a chat room that the client is in, or whose history it may read; everything waits behind the command."""
+    parts, kind = session.options.kinds.find(channel)
+    subscription = session.subscriptions.get(channel)
+    check_entrance(channel, parts, session.identity, subscription.origin if subscription is not None else None)
+    if subscription is None:
+        require(kind.read_history, session.identity, None, f"what is read in {channel!r}")
+
+    def opened(room: Room) -> None:
+        require_chat(room)
+        check_presence(session.user, room, session.gateway.wall_ms())
+        then(room)
+
+    session.open_room(command_id, RoomId(session.site, channel), kind, opened)
+
+
+class _Count:
+    """What of a room a user has not read, counted from its end backwards: what is newest is in memory.
+
+    Args:
+        session: Whose command it is.
+        command_id: The command's.
+        room: Where.
+        mark: Sequence up to which the user has read.
+    """
+
+    __slots__ = ("_before", "_bytes", "_command_id", "_entries", "_mark", "_mentions", "_room", "_session", "_unread")
+
+    def __init__(self, session: Session, command_id: int, room: Room, mark: int) -> None:
+        self._session, self._command_id, self._room, self._mark = session, command_id, room, mark
+        self._before = room.offset + 1
+        self._entries, self._bytes = session.options.limits.unread_entries, session.options.limits.recovery_bytes
+        self._unread = self._mentions = 0
+
+    def go_on(self) -> None:
+        """Read the next page, or answer when there is no more, or none may be read."""
+        end = self._before - 1 <= max(self._mark, self._room.floor)
+        if end or self._entries <= 0 or self._bytes <= 0:
+            self._answer(more=not end)
+            return
+        page = History(self._room.id, self._before, self._entries, reverse=True, max_bytes=self._bytes)
+        self._session.gateway.history(self._room, page, self._session.step(self._take))
+
+    def _take(self, page: Page | Away) -> None:
+        if isinstance(page, Away):
+            raise away(page)
+        for entry in page.entries:
+            if entry.sequence <= self._mark:
+                break
+            self._note(entry)
+            self._before = entry.sequence
+            self._entries -= 1
+            self._bytes -= len(entry.wire)
+        else:
+            if page.entries:
+                self.go_on()
+                return
+        self._answer(more=False)
+
+    def _note(self, entry: Entry) -> None:
+        hidden = entry.removal is not None or entry.erased
+        if entry.kind != MESSAGE or hidden or entry.sender == self._session.sender:
+            return
+        self._unread += 1
+        if b'"mentions"' in entry.data and self._session.user in _decode_mentions(entry.data).mentions:
+            self._mentions += 1
+
+    def _answer(self, *, more: bool) -> None:
+        body = b'{"unread":%d,"mentions":%d,"read":%d%b}' % (
+            self._unread, self._mentions, self._mark, b',"more":true' if more else b"",
+        )  # fmt: skip
+        self._session.finish(self._session.transport.codec.rpc(self._command_id, body))
