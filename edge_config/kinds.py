@@ -60,8 +60,9 @@ class JoinLeave(StrEnum):
 
 
 class SystemEvent(StrEnum):
-    """What a room can be told of by messages of the node: arrivals and departures, and what moderators lay down."""
+    """What a room can be told of by messages of the node: who comes and goes, and what moderators lay down."""
 
+    CREATED = "created"
     JOINED = "joined"
     LEFT = "left"
     RENAMED = "renamed"
@@ -168,9 +169,9 @@ class RoomKind:
     )
     system_messages: tuple[str, ...] = setting(
         (),
-        "What messages of the node tell of, which stay in the history: any of `joined`, `left`, `renamed`, `locked`,"
-        " `unlocked`, `slowmode`, `role`, `muted`, `unmuted`, `banned`, `unbanned`, `kicked`. None: who is concerned"
-        " learns it without.",
+        "What messages of the node tell of, which stay in the history: any of `created`, `joined`, `left`, `renamed`,"
+        " `locked`, `unlocked`, `slowmode`, `role`, `muted`, `unmuted`, `banned`, `unbanned`, `kicked`. None: who is"
+        " concerned learns it without.",
     )
     system_members: int = setting(
         100,

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 META: Final = int(Kind.META)
 _NOBODY: Final[Tenant[Room]] = Tenant()  # of a site that has nothing here
 _SYSTEM: Final = json_string(SYSTEM)
+CREATED: Final = "created"
 log = events(__name__)
 
 
@@ -199,9 +200,9 @@ class Gateway:
         for member, payload in self._unkept(room, data):
             member.transport.send_ephemeral(payload)
 
-    def announce(self, room: RoomId, event: str, data: Mapping[str, object]) -> None:
-        """Have a system message made; where that is not possible now, there is none."""
-        message_id = str(uuid4())
+    def announce(self, room: RoomId, event: str, data: Mapping[str, object], message_id: str = "") -> None:
+        """Have a system message made, under a new id if none is given; where that can't be done now, there is none."""
+        message_id = message_id or str(uuid4())
         body = system_message(message_id, event, data)
         sender = self.sender(room.site, "")
         self._submit(Submit(room, Kind.SYSTEM, sender, message_id, body, _SYSTEM, _told_nobody))
@@ -238,6 +239,8 @@ class Gateway:
         self._metrics.rooms = len(self._populated)
         if self.attending is not None:
             self.attending.changed(here, member.user)
+        if self._tells and here.is_new and CREATED in here.kind.system_messages:
+            self.announce(here.id, CREATED, {"by": member.user}, CREATED)  # one for all who are the first
         if here.tells_joins:
             here.tell(lambda codec: codec.push_join(here.channel_json, member.info), member)
 

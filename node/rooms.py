@@ -153,6 +153,11 @@ class Room:
         return self.cursor.sequence
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever written in it."""
+        return not self.state.sequence and not self.state.meta_n
+
+    @property
     def members(self) -> int:
         """How many subscriptions are joined here."""
         count = len(self.joined)

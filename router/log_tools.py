@@ -18,7 +18,7 @@ from router.errors import CorruptEntry, StorageFault
 from router.ids import RoomId
 from router.log_schema import FILE_NAME, MIGRATIONS, VISIBLE, open_reader
 from router.log_verification import Report, Verification, read_journal
-from router.removal import Removals, whole
+from router.removal import REMOVING, Removals, whole
 from router.removal_tables import RemovalTables
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _removals(connection: sqlite3.Connection, room: int, unfiled: list[Entry]) -
     """What is removed and restored in a room."""
     removals = RemovalTables(connection).of_room(room)
     for entry in unfiled:
-        if entry.kind in {Kind.REMOVED, Kind.RESTORED}:
+        if entry.kind in REMOVING:
             removals.note(entry, 0)
     return removals
 

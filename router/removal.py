@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 MOST_MARKS: Final = 1024  # of a room in memory; then those that the disk has are dropped, about 200 bytes each
 
-_MESSAGE, _EDIT, _REMOVED, _RESTORED = int(Kind.MESSAGE), int(Kind.EDIT), int(Kind.REMOVED), int(Kind.RESTORED)
+REMOVING: Final = frozenset({int(Kind.REMOVED), int(Kind.RESTORED)})  # kinds of entries that `Removals.note` takes
+_MESSAGE, _EDIT, _REMOVED = int(Kind.MESSAGE), int(Kind.EDIT), int(Kind.REMOVED)
 
 
 class Removal(msgspec.Struct, frozen=True, gc=False):
@@ -188,7 +189,7 @@ def hide_removed(entries: list[Entry], later: Sequence[Entry]) -> None:
     """Bring entries up to date, in place, with what others say of them that were read after them."""
     removals = Removals()
     for entry in later:
-        if entry.kind in {_REMOVED, _RESTORED}:
+        if entry.kind in REMOVING:
             removals.note(entry, 0)
     if len(removals):
         entries[:] = removals.show_all(entries)

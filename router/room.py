@@ -6,8 +6,8 @@ from collections import OrderedDict, deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from router.entry import MESSAGE, Kind
-from router.removal import MOST_MARKS, Removals
+from router.entry import MESSAGE
+from router.removal import MOST_MARKS, REMOVING, Removals
 from router.room_values import change
 from router.sequencer import RoomHead
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from router.events import RoomRecord
     from router.ids import RoomId, ShardId
 
-_REMOVING: Final = (int(Kind.REMOVED), int(Kind.RESTORED))
 ENTRY_OVERHEAD: Final = 640  # bytes that an entry's object, its fields and its place in the cache cost beside its wire
 
 
@@ -138,7 +137,7 @@ class RoomCache:
         state.size += size
         self.bytes += size
         self._rooms.move_to_end(state.room)
-        if entry.kind > MESSAGE and entry.kind in _REMOVING:
+        if entry.kind > MESSAGE and entry.kind in REMOVING:
             state.note_removal(entry)
 
     def forget_removals(self, state: RoomState) -> None:

@@ -23,6 +23,7 @@ from node.attendance import (
     Came,
 )
 from node.chat_rules import RULINGS
+from node.gateway import CREATED
 from tests.harness.chat_socket import ChatSocket, connected
 from tests.harness.node_process import NodeProcess
 
@@ -259,8 +260,8 @@ TestAnyAttendance = AnyAttendance.TestCase
 # -- the kinds ---------------------------------------------------------------------------------------------------
 
 
-def test_what_a_room_can_be_told_is_who_comes_and_goes_and_what_is_laid_down() -> None:
-    assert set(SystemEvent) == ARRIVALS | {ruling.event for ruling in RULINGS.values()}
+def test_a_room_can_be_told_that_it_is_new_who_comes_and_goes_and_what_is_laid_down() -> None:
+    assert set(SystemEvent) == {CREATED} | ARRIVALS | {ruling.event for ruling in RULINGS.values()}
 
 
 @pytest.mark.parametrize(
@@ -337,3 +338,16 @@ def test_a_real_node_tells_a_room_who_comes_and_goes_how_many_there_are_and_what
                 "title": "Help desk", "role": "member", "slow": 0, "locked": True, "muted": False,
             }  # fmt: skip
         assert node.verdict()[0] == 0
+
+
+def test_a_real_node_tells_once_who_came_first(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path, settings={"KINDS__DEFAULT__SYSTEM_MESSAGES": "created"}) as node:
+        for life in range(2):
+            with connected(node.url, f"ann{life}") as ann, connected(node.url, "bob") as bob:
+                for socket in (ann, bob):
+                    assert "subscribe" in socket.ask("subscribe", {"channel": "r"})
+                assert "publish" in bob.publish("r", f"m{life}")
+                answer = bob.ask("history", {"channel": "r", "limit": -1})["history"]["publications"]
+                assert [pub["data"]["type"] for pub in answer] == ["system", *(["text"] * (life + 1))]
+                assert (answer[0]["data"]["event"], answer[0]["data"]["data"]) == ("created", {"by": "ann0"})
+            node.restart()
