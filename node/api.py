@@ -132,9 +132,8 @@ class Api:
         wait = self._rates[site].take(now)
         if wait:
             after = str(max(1, round(wait)))
-            raise Refused(
-                HTTPStatus.TOO_MANY_REQUESTS, ErrorCode.TOO_MANY_REQUESTS, f"wait {wait:.1f} s", retry_after=after
-            )
+            detail = f"wait {wait:.1f} s (api.site_requests)"
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, ErrorCode.TOO_MANY_REQUESTS, detail, retry_after=after)
 
     async def _read(self, request: Request) -> bytes:
         """The body.

@@ -132,7 +132,8 @@ class Joining:
         if recovery.outcome is Outcome.AWAY:
             self._fail(CommandError(ErrorCode.INTERNAL, "what was missed can't be read now; try again"))
         elif recovery.outcome is Outcome.UNRECOVERABLE and self.request.flag & REJECT_UNRECOVERED:
-            self._fail(CommandError(ErrorCode.UNRECOVERABLE_POSITION))
+            mend = f"{self.request.offset} of {self.request.epoch!r} is too far back; subscribe anew, and read history"
+            self._fail(CommandError(ErrorCode.UNRECOVERABLE_POSITION, mend))
         else:
             self._tell()
 

@@ -320,7 +320,7 @@ class Session:
         if not wait:
             return True
         if rates.refused >= MOST_REFUSED:
-            raise Disconnect(DisconnectCode.TOO_MANY_REQUESTS)
+            raise Disconnect(DisconnectCode.TOO_MANY_REQUESTS, f"{MOST_REFUSED} in a row were over {rates.limit}")
         self._fail(command_id, name, self.too_many(wait, rates.limit))
         return False
 

@@ -51,6 +51,12 @@ class ChatSocket:
         while True:
             yield self._pushed.popleft() if self._pushed else self._next()["push"]
 
+    def take(self) -> list[dict[str, Any]]:
+        """The pushes that came with the answers so far."""
+        pushed = list(self._pushed)
+        self._pushed.clear()
+        return pushed
+
     def pages(self, room: str, offset: int, top: dict[str, Any], most: int = 100) -> Iterator[dict[str, Any]]:
         """Publications of a room after an offset up to a position, in pages of at most so many."""
         while offset < top["offset"]:
