@@ -520,5 +520,27 @@ class RoomInfoResult(RoomInfo):
     title: str
 
 
+class UnreadRequest(ChannelRequest, kw_only=True):
+    """Count what a user has not read in a room."""
+
+    user: str
+
+
+class UnreadResult(Struct):
+    """What a user has not read in a room.
+
+    Attributes:
+        unread: Messages of others behind the mark.
+        mentions: Those of them that mention the user.
+        read: The mark: the offset up to which the user has read.
+        more: Whether not all was looked at (`limits.unread_entries`).
+    """
+
+    unread: Count
+    mentions: Count
+    read: Count
+    more: bool = False
+
+
 class Empty(Struct):
     """Nothing more is to be told."""

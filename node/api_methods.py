@@ -17,12 +17,13 @@ from edge_config.kinds import Presence, Schema
 from node import api_calls as calls
 from node import chat
 from node.auth import LONGEST_TTL, Grant
+from node.chat_marks import Count, Who
 from node.codes import CommandError, DisconnectCode, ErrorCode, UnsubscribeCode
 from node.joining import Joining, away
 from node.permissions import Origin
 from node.protocol import HistoryResult, SubscribeRequest, client_info, json_string
 from node.publication import encode_publication
-from node.publishing import refuse_target
+from node.publishing import refuse_target, require_chat
 from node.reading import require_presence
 from router.entry import MESSAGE, Entry
 from router.events import Away, Duplicate, History, Refusal, Submit
@@ -187,6 +188,24 @@ class Methods:
         def opened(room: Room) -> None:
             require_presence(request.channel, room.kind, Presence.COUNTS)
             done(msgspec.json.encode(calls.PresenceStatsResult(*self.gateway.presence_stats(room))))
+
+        self.open(site, request.channel, opened, done)
+
+    def unread(self, site: str, request: calls.UnreadRequest, done: Done) -> None:
+        """Method `unread`: what the rpc `unread` tells the user."""
+        if not request.user:
+            raise bad("user is empty; give the id of the user whose unread messages are counted")
+
+        def opened(room: Room) -> None:
+            require_chat(room)
+
+            def take(mark: int | Away) -> None:
+                if isinstance(mark, Away):
+                    raise away(mark)
+                who = Who(request.user, self.gateway.sender(site, request.user), mark)
+                Count(self.gateway, self.options.limits, room, who, lambda then: guarded(then, done), done).go_on()
+
+            self.gateway.mark(room, request.user, guarded(take, done))
 
         self.open(site, request.channel, opened, done)
 

@@ -79,6 +79,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "members": Method(calls.MembersRequest, calls.MembersResult, "read", api_listing.members),
     "users": Method(calls.UsersRequest, calls.UsersResult, "read", api_listing.users),
     "user_info": Method(calls.UserInfoRequest, calls.UserInfoResult, "read", api_listing.user_info),
+    "unread": Method(calls.UnreadRequest, calls.UnreadResult, "read", Methods.unread),
     "info": Method(calls.InfoRequest, calls.InfoResult, "read", api_listing.info),
     "subscribe": Method(calls.SubscribeRequest, calls.Empty, "manage", Methods.subscribe),
     "unsubscribe": Method(calls.UnsubscribeRequest, calls.Empty, "manage", Methods.unsubscribe),

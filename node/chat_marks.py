@@ -6,7 +6,7 @@ don't wait for it; each of its answers is of the moment when it leaves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -23,8 +23,9 @@ from router.ids import RoomId
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edge_config.limits import Limits
     from node.protocol import RpcRequest
-    from node.seams import Page, Room
+    from node.seams import Gateway, Page, Room
     from node.session import Session
     from router.entry import Entry
 
@@ -93,9 +94,13 @@ def unread(session: Session, command_id: int, request: RpcRequest) -> None:
         def take(mark: int | Away) -> None:
             if isinstance(mark, Away):
                 raise away(mark)
-            _Count(session, command_id, room, mark).go_on()
+            who = Who(session.user, session.sender, mark)
+            Count(session.gateway, session.options.limits, room, who, session.step, finish).go_on()
 
         session.gateway.mark(room, session.user, session.step(take))
+
+    def finish(body: bytes) -> None:
+        session.finish(session.transport.codec.rpc(command_id, body))
 
     _enter(session, command_id, given.channel, opened)
 
@@ -116,38 +121,57 @@ def _enter(session: Session, command_id: int, channel: str, then: Callable[[Room
     session.open_room(command_id, RoomId(session.site, channel), kind, opened)
 
 
-class _Count:
-    """What of a room a user has not read, counted from its end backwards: what is newest is in memory.
+class Who(NamedTuple):
+    """Whose reading is counted.
 
-    Args:
-        session: Whose command it is.
-        command_id: The command's.
-        room: Where.
+    Attributes:
+        user: The user id.
+        sender: The user's pseudonym in the log; what the user wrote needs no reading.
         mark: Sequence up to which the user has read.
     """
 
-    __slots__ = ("_before", "_bytes", "_command_id", "_entries", "_mark", "_mentions", "_room", "_session", "_unread")
+    user: str
+    sender: bytes
+    mark: int
 
-    def __init__(self, session: Session, command_id: int, room: Room, mark: int) -> None:
-        self._session, self._command_id, self._room, self._mark = session, command_id, room, mark
+
+class Count:
+    """What of a room a user has not read, counted from its end backwards: what is newest is in memory.
+
+    Args:
+        gateway: The node.
+        limits: How much is looked at.
+        room: Where.
+        who: Whose.
+        step: Makes a callback of what may raise `CommandError`.
+        done: Given the answer, JSON.
+    """
+
+    __slots__ = ("_before", "_bytes", "_done", "_entries", "_gateway", "_mentions", "_room", "_step", "_unread", "_who")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - its surroundings: a session's or the server API's
+        self, gateway: Gateway, limits: Limits, room: Room, who: Who,
+        step: Callable[[Callable[[Page | Away], None]], Callable[[Page | Away], None]], done: Callable[[bytes], None],
+    ) -> None:  # fmt: skip
+        self._gateway, self._room, self._who, self._step, self._done = gateway, room, who, step, done
         self._before = room.offset + 1
-        self._entries, self._bytes = session.options.limits.unread_entries, session.options.limits.recovery_bytes
+        self._entries, self._bytes = limits.unread_entries, limits.recovery_bytes
         self._unread = self._mentions = 0
 
     def go_on(self) -> None:
         """Read the next page, or answer when there is no more, or none may be read."""
-        end = self._before - 1 <= max(self._mark, self._room.floor)
+        end = self._before - 1 <= max(self._who.mark, self._room.floor)
         if end or self._entries <= 0 or self._bytes <= 0:
             self._answer(more=not end)
             return
         page = History(self._room.id, self._before, self._entries, reverse=True, max_bytes=self._bytes)
-        self._session.gateway.history(self._room, page, self._session.step(self._take))
+        self._gateway.history(self._room, page, self._step(self._take))
 
     def _take(self, page: Page | Away) -> None:
         if isinstance(page, Away):
             raise away(page)
         for entry in page.entries:
-            if entry.sequence <= self._mark:
+            if entry.sequence <= self._who.mark:
                 break
             self._note(entry)
             self._before = entry.sequence
@@ -161,14 +185,14 @@ class _Count:
 
     def _note(self, entry: Entry) -> None:
         hidden = entry.removal is not None or entry.erased
-        if entry.kind != MESSAGE or hidden or entry.sender == self._session.sender:
+        if entry.kind != MESSAGE or hidden or entry.sender == self._who.sender:
             return
         self._unread += 1
-        if b'"mentions"' in entry.data and self._session.user in _decode_mentions(entry.data).mentions:
+        if b'"mentions"' in entry.data and self._who.user in _decode_mentions(entry.data).mentions:
             self._mentions += 1
 
     def _answer(self, *, more: bool) -> None:
         body = b'{"unread":%d,"mentions":%d,"read":%d%b}' % (
-            self._unread, self._mentions, self._mark, b',"more":true' if more else b"",
+            self._unread, self._mentions, self._who.mark, b',"more":true' if more else b"",
         )  # fmt: skip
-        self._session.finish(self._session.transport.codec.rpc(self._command_id, body))
+        self._done(body)

@@ -204,6 +204,22 @@ def test_a_room_is_given_a_title(node: NodeProcess, room: str) -> None:
     assert call(node, "room_info", room)["title"] == ""
 
 
+def test_what_a_user_has_not_read_is_counted_as_for_the_user(node: NodeProcess, room: str) -> None:
+    with connected(node.url, "ann") as ann, connected(node.url, "bob") as bob:
+        for socket in (ann, bob):
+            entered(socket, room)
+        for number in range(3):
+            data = {"content": "Hi", "mentions": ["ann"] if number == 2 else []}
+            post(node.internal, "publish", {"channel": room, "data": data, "user": "bob"})
+        assert rpc(ann, "read", room, sequence=1) == {"read": 1}
+        found = call(node, "unread", room, user="ann")
+        assert found == rpc(ann, "unread", room) == {"unread": 2, "mentions": 1, "read": 1}
+        assert call(node, "unread", room, user="bob") == {"unread": 0, "mentions": 0, "read": 0}
+    assert call(node, "unread", room, user="zoe") == {"unread": 3, "mentions": 0, "read": 0}
+    assert call(node, "unread", room, user="")[0] == 107
+    assert call(node, "unread", "any:r", user="ann")[0] == 108
+
+
 def test_a_text_is_changed_in_the_name_of_its_author_only(node: NodeProcess, room: str) -> None:
     for user in ("", "ann"):
         post(node.internal, "publish", {"channel": room, "data": {"content": "Hi"}, "user": user})
