@@ -45,7 +45,7 @@ def find_place(given: Given, known: Iterable[KeyPath]) -> Place | Unknown:
         return _bare_section(field, given, depth)
     section = (field.name, _as_known(given, known)) if field.is_named else given.path[:1]
     if field.is_named and not KIND_NAME.accepts(section[1]):
-        return _unknown(given, section, "not the name of a kind", f"Give a name of {KIND_NAME.described}")
+        return _unknown(given, section, f"not the name of a {field.noun}", f"Give a name of {KIND_NAME.described}")
     return _key(field, section, given)
 
 
@@ -69,7 +69,7 @@ def _bare_section(field: SectionField, given: Given, depth: int) -> Place | Unkn
             given, given.path, "a section, not a key", f"Give its keys, such as {given.layer.spelled(path)}"
         )
     if len(given.path) == depth and field.is_named and not KIND_NAME.accepts(given.path[1]):
-        return _unknown(given, given.path, "not the name of a kind", f"Give a name of {KIND_NAME.described}")
+        return _unknown(given, given.path, f"not the name of a {field.noun}", f"Give a name of {KIND_NAME.described}")
     return Place(named, None)
 
 

@@ -25,6 +25,11 @@ KINDS_NOTE: Final = (
     "Repeat this section under other names for other kinds of rooms. Once a kind is configured, only configured kinds"
     " exist; so keep the line below, or rooms without a kind in their name are refused."
 )
+WEBHOOKS_NOTE: Final = (
+    "Repeat this section under other names for other receivers. Webhooks of further sites are made by `chat-node site"
+    " add-webhook`."
+)
+_NOTES: Final = {"kinds": KINDS_NOTE, "webhooks": WEBHOOKS_NOTE}
 README_KEYS: Final = (
     "node.region",
     "node.data_dir",
@@ -112,7 +117,7 @@ def _init() -> Iterator[str]:
         yield ""
         yield from _comment(_summary(field.cls))
         if field.is_named:
-            yield from _comment(KINDS_NOTE)
+            yield from _comment(_NOTES[field.name])
         yield f"[{dotted((field.name, 'default') if field.is_named else (field.name,))}]"
         for setting in settings_of(field.cls):
             yield ""

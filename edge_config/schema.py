@@ -22,6 +22,7 @@ from edge_config.kinds import RoomKind
 from edge_config.limits import Keepalive, Limits, Rates
 from edge_config.secret import Secret
 from edge_config.setting import NAME, Bounds, Form, derived, section, setting
+from edge_config.webhooks import WebhookTarget
 
 ANY_ORIGIN = "*"
 
@@ -323,6 +324,10 @@ def _default_kinds() -> Mapping[str, RoomKind]:
     return MappingProxyType({"default": RoomKind()})
 
 
+def _no_webhooks() -> Mapping[str, WebhookTarget]:
+    return MappingProxyType({"default": WebhookTarget()})
+
+
 def _no_sources() -> Mapping[str, str]:
     return MappingProxyType({})
 
@@ -333,6 +338,7 @@ class Config:
 
     Attributes:
         kinds: The room kinds by name.
+        webhooks: The default site's webhooks by name; one without a URL is off.
         sources: Where each value came from, by its key's path; empty unless it was loaded.
     """
 
@@ -342,6 +348,7 @@ class Config:
     api: Api = field(default_factory=Api)
     rooms: Rooms = field(default_factory=Rooms)
     kinds: Mapping[str, RoomKind] = field(default_factory=_default_kinds)
+    webhooks: Mapping[str, WebhookTarget] = field(default_factory=_no_webhooks)
     limits: Limits = field(default_factory=Limits)
     rates: Rates = field(default_factory=Rates)
     keepalive: Keepalive = field(default_factory=Keepalive)

@@ -193,6 +193,11 @@ class SectionField(NamedTuple):
     cls: type[Any]
     is_named: bool
 
+    @property
+    def noun(self) -> str:
+        """What one of such sections describes; of a named one only."""
+        return self.name.removesuffix("s")
+
 
 def sections_of(cls: type[Any]) -> Mapping[str, SectionField]:
     """The sections of a configuration's class by name, in the order of their declaration."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from edge_config.api import read_api_keys
-from edge_config.kinds import RoomKind
+from edge_config.kinds import RoomKind, Schema
 from edge_config.schema import Durability
 from node import descriptors, endpoints, http, site_watch
 from node.admission import Admission
@@ -55,6 +55,7 @@ from node.tls import Certificates
 from node.upgrade import PROTOBUF
 from node.version import VERSION
 from node.vitals import Condition, Vitals, watched_gc
+from node.webhooks import Webhooks
 from router.cluster import ClusterOptions
 from router.log import Log, LogOptions
 from router.retention import Keep
@@ -150,6 +151,15 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     )
     scheme = "https" if certificates else "http"
 
+    def watch_attendance(is_watched: bool) -> None:  # noqa: FBT001 - a callback's only argument
+        gateway.watcher = webhooks if is_watched else None
+
+    webhooks = Webhooks(
+        config.node.data_dir, config.webhooks, node, store.meta.birth, router, store,
+        partial(_is_chat, config), metrics, watch_attendance,
+    )  # fmt: skip
+    await webhooks.open(sites, store.recovered)
+    condition.webhooks = lambda: webhooks.troubles
     public = open_listeners(listen.host, listen.port, listen.backlog, "listen.port")
     internal = open_listeners(listen.internal_host, listen.internal_port, 128, "listen.internal_port")
     hub = Hub(
@@ -167,6 +177,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         ),
     )  # fmt: skip
     watch = SiteWatch(config.node.data_dir, config.auth, authenticator, gateway.everybody, hub.ring, api_keys)
+    watch.changed.append(webhooks.replace)
     where = Endpoints(
         node=node, pid=os.getpid(),
         public=endpoints.url(scheme, listen.host, public[0].getsockname()[1]),
@@ -185,12 +196,13 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         nursery.start_soon(_keep_house, config, store, condition)
         nursery.start_soon(watch.run)
         nursery.start_soon(key_sets.run)
+        nursery.start_soon(webhooks.run)
         condition.state = State.READY
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         task_status.started(where)
-        await _until_told(hub, gateway, condition, config, certificates, watch)
+        await _until_told(hub, gateway, condition, config, certificates, watch, webhooks)
         nursery.cancel_scope.cancel()
 
 
@@ -202,7 +214,7 @@ def _secret_of(authenticator: Authenticator, session: AnySession) -> str:
 
 async def _until_told(  # noqa: PLR0913, PLR0917 - what signals act upon
     hub: Hub, gateway: Gateway, condition: Condition, config: Config, certificates: Certificates | None,
-    watch: SiteWatch,
+    watch: SiteWatch, webhooks: Webhooks,
 ) -> None:  # fmt: skip
     """Serve until a signal, then drain; a second signal ends the draining."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -218,16 +230,23 @@ async def _until_told(  # noqa: PLR0913, PLR0917 - what signals act upon
                 else:
                     condition.state = State.DRAINING
                     log.info("draining", signal=signal.Signals(signum).name, connections=hub.connections)
-                    nursery.start_soon(_drain, hub, gateway, config, nursery.cancel_scope)
+                    nursery.start_soon(_drain, hub, gateway, config, webhooks, nursery.cancel_scope)
 
 
-async def _drain(hub: Hub, gateway: Gateway, config: Config, done: trio.CancelScope) -> None:
+async def _drain(hub: Hub, gateway: Gateway, config: Config, webhooks: Webhooks, done: trio.CancelScope) -> None:
     if gateway.attending is not None:
         gateway.attending.silence()
     await hub.drain(config.hub.drain_seconds, config.hub.drain_cohort)
+    await webhooks.finish()
     gateway.close()
     log.info("drained")
     done.cancel()
+
+
+def _is_chat(config: Config, channel: str) -> bool:
+    """Whether a room has chat messages; so had one of a kind that is not configured any more, most likely."""
+    kind = config.kind_of(channel)
+    return kind is None or kind.schema is Schema.CHAT
 
 
 def _reload(certificates: Certificates | None) -> None:

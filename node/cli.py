@@ -9,7 +9,17 @@ from rich.text import Text
 
 from edge_config.notices import notices
 from edge_config.schema import Config
-from node import client_command, cluster_command, config_command, descriptors, log_command, site_command, token_command
+from node import (
+    client_command,
+    cluster_command,
+    config_command,
+    descriptors,
+    log_command,
+    site_command,
+    site_webhook_command,
+    token_command,
+    webhook_command,
+)
 from node.endpoints import Endpoints
 from node.terminal import INTERRUPTED, ConfigFile, expected_faults, output, read_config
 from node.version import VERSION
@@ -28,7 +38,11 @@ app.add_typer(config_command.app, name="config")
 app.add_typer(log_command.app, name="log")
 app.add_typer(site_command.app, name="site")
 app.add_typer(token_command.app, name="token")
+app.add_typer(webhook_command.app, name="webhook")
 
+site_command.app.command()(site_webhook_command.add_webhook)
+site_command.app.command()(site_webhook_command.rotate_webhook_secret)
+site_command.app.command()(site_webhook_command.remove_webhook)
 app.command()(client_command.chat)
 app.command()(client_command.send)
 app.command()(client_command.tail)

@@ -26,6 +26,7 @@ from node.seams import Page
 from node.session import COMMAND_SECONDS
 from node.status import LogState
 from node.tenant import Tenant
+from node.webhook_attendance import Subject
 from router.entry import LAST_VISIBLE, Kind
 from router.events import Away, Submit
 from router.marks import Reader
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from node.framing import Wire
     from node.metrics import Metrics
     from node.protocol import Codec
-    from node.seams import Member, User
+    from node.seams import Member, User, Watcher
     from node.seams import Room as AnyRoom
     from node.vitals import Condition
     from router.completions import Persisted
@@ -99,6 +100,8 @@ class Gateway:
         self._period_seconds = config.log.read_period_ms / 1000
         self._period_wanted = trio.Event()
         self.marks = ReadMarks(self.submit, self._tell_marks, self._want_period)
+        self.watcher: Watcher | None = None
+        """Told who comes and goes."""
 
     def attach(self, router: Router) -> None:
         """The router that this gateway is the edge of."""
@@ -234,6 +237,8 @@ class Gateway:
         here = self._mine(room)
         if not here.enter(_connection(member), member):
             return
+        if self.watcher is not None and here.id not in self._populated:
+            self.watcher.note(Subject.room(here.id), here=True)
         self._populated[here.id] = here
         self._tenants[here.id.site].enter(here)
         self._metrics.rooms = len(self._populated)
@@ -256,6 +261,8 @@ class Gateway:
             self.attending.changed(here, member.user)
         if not here.joined and not here.others:
             del self._populated[here.id]
+            if self.watcher is not None:
+                self.watcher.note(Subject.room(here.id), here=False)
             self._metrics.rooms = len(self._populated)
         elif here.tells_joins:
             here.tell(lambda codec: codec.push_leave(here.channel_json, member.info), member)
@@ -274,13 +281,16 @@ class Gateway:
         tenant, most = self._tenants[user.site], self._limits.connections_per_user
         if most and len(tenant.of(user.user)) >= most:
             return f"a user may have {most} connections"
+        if self.watcher is not None and not tenant.of(user.user):
+            self.watcher.note(Subject(user.site, "", user.user), here=True)
         tenant.connect(user)
         return None
 
     def forget(self, user: User) -> None:
         """See `seams.Gateway`."""
         tenant = self._tenants[user.site]
-        tenant.disconnect(user)
+        if tenant.disconnect(user) and self.watcher is not None and not tenant.of(user.user):
+            self.watcher.note(Subject(user.site, "", user.user), here=False)
         self._let_go(user.site, tenant)
 
     # -- for the server API --------------------------------------------------------------------------------------

@@ -138,6 +138,10 @@ class Metrics:
         "turn_seconds",
         "unfiled_entries",
         "wal_bytes",
+        "webhook_attempts",
+        "webhook_dead",
+        "webhook_events",
+        "webhook_waiting",
     )
 
     def __init__(self, sessions: Counters | None = None) -> None:
@@ -174,6 +178,11 @@ class Metrics:
         self.log_halted = 0
         self.disk_used_share = 0.0
 
+        self.webhook_events: Counter[tuple[str, str, str]] = Counter()
+        self.webhook_attempts: Counter[tuple[str, str, str]] = Counter()
+        self.webhook_waiting: dict[tuple[str, str], float] = {}
+        self.webhook_dead: dict[tuple[str, str], float] = {}
+
         self.draining = 0
         self.loop_lag_seconds = Histogram(PAUSE_SECONDS)
         self.turn_seconds = Histogram(PAUSE_SECONDS)
@@ -193,6 +202,7 @@ class Form(Enum):
     COUNTER = "counter"
     TALLY = "counter by label"
     GAUGE = "gauge"
+    GAUGES = "gauge by label"
     HISTOGRAM = "histogram"
 
 
@@ -205,7 +215,7 @@ class Family:
         form: What it is.
         field: Where it is read from: an attribute of `Metrics`, or one of an attribute of it.
         meaning: For people, a phrase.
-        label: Name of the label of a tally; of several, whose tally counts tuples, with commas between them.
+        label: Name of the label of a tally or of gauges; of several, which are kept under tuples, with commas between.
     """
 
     name: str
@@ -225,6 +235,10 @@ def _tally(name: str, label: str, field: str, meaning: str) -> Family:
 
 def _gauge(name: str, field: str, meaning: str) -> Family:
     return Family(f"chat_node_{name}", Form.GAUGE, field, meaning)
+
+
+def _gauges(name: str, label: str, field: str, meaning: str) -> Family:
+    return Family(f"chat_node_{name}", Form.GAUGES, field, meaning, label)
 
 
 def _histogram(name: str, field: str, meaning: str) -> Family:
@@ -276,6 +290,25 @@ FAMILIES: Final = (
     _gauge("log_unfiled_entries", "unfiled_entries", "Entries on disk and not yet filed by room"),
     _gauge("log_halted", "log_halted", "1 if the log has halted and no message is taken, else 0"),
     _gauge("disk_used_ratio", "disk_used_share", "Used share of the disk that holds the log, from 0 to 1"),
+    _tally(
+        "webhook_events",
+        "site,webhook,outcome",
+        "webhook_events",
+        "Events of webhooks: delivered, dead (kept as dead letters), replayed, dropped (of who is there), gap",
+    ),
+    _tally(
+        "webhook_attempts",
+        "site,webhook,outcome",
+        "webhook_attempts",
+        "Requests to receivers of webhooks, by the answer's class of status or by why there was none",
+    ),
+    _gauges(
+        "webhook_waiting_seconds",
+        "site,webhook",
+        "webhook_waiting",
+        "Age of the oldest event that waits for a webhook's receiver; 0: none waits",
+    ),
+    _gauges("webhook_dead_letters", "site,webhook", "webhook_dead", "Dead letters of a webhook"),
     _gauge("draining", "draining", "1 if the node is shutting down, else 0"),
     _histogram("loop_lag_seconds", "loop_lag_seconds", "How late the loop wakes a task whose time has come"),
     _histogram("turn_seconds", "turn_seconds", "One turn of the hub: events handled and output sent"),
@@ -314,7 +347,8 @@ class MetricsCollector(Collector):
 
 
 _Tally: TypeAlias = "Counter[str] | Counter[int] | Counter[tuple[str, str, str]]"
-_Value: TypeAlias = "int | float | _Tally | Histogram"
+_Gauges: TypeAlias = "dict[tuple[str, str], float]"
+_Value: TypeAlias = "int | float | _Tally | _Gauges | Histogram"
 
 
 def _exported(family: Family, value: _Value) -> Metric:
@@ -327,6 +361,11 @@ def _exported(family: Family, value: _Value) -> Metric:
         bounds = (*(str(float(bound)) for bound in value.bounds), "+Inf")
         buckets = list(zip(bounds, map(float, accumulate(value.counts)), strict=True))
         return HistogramMetricFamily(family.name, family.meaning, buckets=buckets, sum_value=value.total)
+    if not isinstance(value, int | float):
+        gauges = GaugeMetricFamily(family.name, family.meaning, labels=family.label.split(","))
+        for labels, level in sorted(value.items(), key=lambda item: -item[1])[:MOST_LABEL_TUPLES]:
+            gauges.add_metric(labels, level)
+        return gauges
     if family.form is Form.COUNTER:
         return CounterMetricFamily(family.name, family.meaning, value=value)
     return GaugeMetricFamily(family.name, family.meaning, value=value)

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _CHAT: Final = Schema.CHAT  # an attribute of an Enum costs more each time
 
 
-def chat_data(room: Room, entry: Entry) -> bytes:
+def chat_data(channel_json: bytes, entry: Entry) -> bytes:
     """A chat room's entry as the whole message, JSON."""
     if not entry.data:
-        return _placeholder(room, entry)
-    return chat.publication(entry.data, room.channel_json, entry.info, entry.ts, entry.sequence)
+        return _placeholder(channel_json, entry)
+    return chat.publication(entry.data, channel_json, entry.info, entry.ts, entry.sequence)
 
 
-def _placeholder(room: Room, entry: Entry) -> bytes:
+def _placeholder(channel_json: bytes, entry: Entry) -> bytes:
     removal = entry.removal
     author, reason = entry.info, chat.REMOVED
     if entry.erased:
@@ -31,13 +31,13 @@ def _placeholder(room: Room, entry: Entry) -> bytes:
     elif removal is not None and removal.reason:
         reason = removal.reason
     head = chat.placeholder(entry.cmid, reason, removal.target if removal is not None else 0)
-    return chat.publication(head, room.channel_json, author, entry.ts, entry.sequence)
+    return chat.publication(head, channel_json, author, entry.ts, entry.sequence)
 
 
 def content(room: Room, entry: Entry) -> tuple[bytes, bytes]:
     """An entry's data, JSON, and the ClientInfo of who published it, JSON; empty where the data tells it or nobody."""
     if room.kind.schema is _CHAT:
-        return chat_data(room, entry), b""
+        return chat_data(room.channel_json, entry), b""
     return entry.data or b"null", entry.info
 
 

@@ -85,7 +85,7 @@ class Sent(Submitted, gc=False, eq=False, kw_only=True):
 
     @override
     def accepted(self, session: Session, entry: Entry) -> None:
-        session.settle(self, session.transport.codec.rpc(self.command_id, chat_data(self.room, entry)))
+        session.settle(self, session.transport.codec.rpc(self.command_id, chat_data(self.room.channel_json, entry)))
 
     @override
     def repeated(self, session: Session, sequence: int) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from node.protocol import Codec
     from node.ratelimit import Throttle
     from node.tenant import Tenant
+    from node.webhook_attendance import Subject
     from router.entry import Entry
     from router.events import Away, History, Submit
     from router.ids import RoomId
@@ -188,6 +189,13 @@ class User(Protocol):
 
     def push_message(self, data: bytes) -> None:
         """Push JSON data to this client alone."""
+
+
+class Watcher(Protocol):
+    """Who wants to know who comes and goes: `node.webhooks.Webhooks`."""
+
+    def note(self, subject: Subject, *, here: bool) -> None:
+        """The first connection of a user or in a room came, or the last one went."""
 
 
 class Gateway(Protocol):

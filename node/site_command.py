@@ -50,7 +50,7 @@ def add(  # noqa: PLR0913 (one parameter per flag)
     guests: Annotated[bool, typer.Option("--guests", help="Clients without a token may connect.")] = False,
 ) -> None:
     """Add a site with a key for its tokens. A secret is shown this once: give it to the site's back end."""
-    settings, folder = _place(config, data_dir)
+    settings, folder = place(config, data_dir)
     key = None if jwks else _new_key(name, algorithm, public_key)
     entry = SiteEntry(
         name, [key] if key is not None else [], jwks, audience, issuer, required=require or [], guests=guests,
@@ -74,7 +74,7 @@ def list_(
     structured: Annotated[bool, typer.Option("--json", help="JSON, an object on a line, for programs.")] = False,
 ) -> None:
     """Show all sites with the ids of their keys, and no secret."""
-    settings, folder = _place(config, data_dir)
+    settings, folder = place(config, data_dir)
     with expected_faults():
         sites = site_file.load(folder, settings.auth)
     for site in sites:
@@ -110,11 +110,11 @@ def rotate_key(  # noqa: PLR0913 (one parameter per flag)
     grace: Annotated[str, typer.Option(help="How long the old keys are still valid: 0, 10m, 1h, 30d.")] = "1d",
 ) -> None:
     """Give a site a new key. Its old keys stay valid for a while, so that nobody is signed out."""
-    settings, folder = _place(config, data_dir)
+    settings, folder = place(config, data_dir)
     key, now = _new_key(name, algorithm, public_key), time.time()
     end = now + (seconds_of("--grace", grace) or 0)
     with expected_faults(), site_file.change(folder, settings.auth) as content:
-        entry = _entry(content, name)
+        entry = entry_of(content, name)
         kept = [old for old in entry.keys if old.until is None or old.until > now]
         for old in kept:
             old.until = end if old.until is None else min(old.until, end)
@@ -125,10 +125,10 @@ def rotate_key(  # noqa: PLR0913 (one parameter per flag)
 @app.command()
 def remove(name: Name, config: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Remove a site: its clients are closed and its keys are void. What they wrote stays in the log."""
-    settings, folder = _place(config, data_dir)
+    settings, folder = place(config, data_dir)
     with expected_faults():
         with site_file.change(folder, settings.auth) as content:
-            content.sites.remove(_entry(content, name))
+            content.sites.remove(entry_of(content, name))
         revocations.forget(folder, name)
     remark(f"Removed site {name!r}.")
 
@@ -142,7 +142,7 @@ def add_api_key(
     scope: Annotated[list[str] | None, typer.Option(help=f"What it may do: {', '.join(SCOPES)}.")] = None,
 ) -> None:
     """Make a key of the server API for a site's back end. It is shown this once; only its hash is kept."""
-    settings, folder = _place(config, data_dir)
+    settings, folder = place(config, data_dir)
     if unknown := set(scope or ()).difference(SCOPES):
         mend = f"Give some of {', '.join(SCOPES)}."
         raise failure(f"--scope {', '.join(sorted(unknown))} does not exist. {mend}", MISUSED)
@@ -153,7 +153,7 @@ def add_api_key(
         entry = content.find(name)
         if entry is None and name == DEFAULT_SITE:
             content.sites.append(entry := SiteEntry(name))
-        (entry or _entry(content, name)).api_keys.append(ApiKeyEntry(identity, digest_of(key), sorted(set(scope))))
+        (entry or entry_of(content, name)).api_keys.append(ApiKeyEntry(identity, digest_of(key), sorted(set(scope))))
     remark(f"API key {identity} of site {name!r}; it is not shown again:")
     typer.echo(key)
 
@@ -166,9 +166,9 @@ def remove_api_key(
     data_dir: DataDir = None,
 ) -> None:
     """Make an API key void."""
-    settings, folder = _place(config, data_dir)
+    settings, folder = place(config, data_dir)
     with expected_faults(), site_file.change(folder, settings.auth) as content:
-        entry = _entry(content, name)
+        entry = entry_of(content, name)
         kept = [old for old in entry.api_keys if old.id != key]
         if len(kept) == len(entry.api_keys):
             raise failure(f"Site {name!r} has no API key {key!r}; chat-node site list shows their ids.")
@@ -176,12 +176,14 @@ def remove_api_key(
     remark(f"Removed API key {key!r} of site {name!r}.")
 
 
-def _place(config: Path | None, data_dir: Path | None) -> tuple[Config, Path]:
+def place(config: Path | None, data_dir: Path | None) -> tuple[Config, Path]:
+    """The configuration, and the data directory that a command is about."""
     settings = read_config(config)
     return settings, data_dir or settings.node.data_dir
 
 
-def _entry(content: SiteFile, name: str) -> SiteEntry:
+def entry_of(content: SiteFile, name: str) -> SiteEntry:
+    """The entry of a site; without one, says so and exits."""
     entry = content.find(name)
     if entry is None:
         hint = "it is configured, with auth.secret" if name == DEFAULT_SITE else "chat-node site list shows all"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -21,9 +20,10 @@ from edge_config.api import SCOPES
 from edge_config.schema import is_loopback
 from edge_config.secret import Secret
 from edge_config.setting import NAME
-from node import jws
+from edge_config.webhooks import EVENTS, secrets_trouble, url_trouble
+from node import jws, whole_file
 from node.faults import NodeFault
-from node.sites import CLAIMS, DEFAULT_SITE, ApiKey, Site, Sites, VerificationKey, Webhook, assemble
+from node.sites import CLAIMS, DEFAULT_SITE, ApiKey, OldSecret, Site, Sites, VerificationKey, Webhook, assemble
 from node.upgrade import OriginRules
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ LOCK: Final = "sites.lock"
 VERSION: Final = 1
 MOST_BYTES: Final = 67_108_864  # of a file: ten thousand sites with a public key each are 10 MB
 MOST_SITES: Final = 10_000  # each costs a look at its keys when the file is read: a second in all
+MOST_WEBHOOKS: Final = 1000  # of a node: each has a task, a file, and a cursor of every shard
 MOST_KEYS: Final = 16  # of one site: a few that are being rotated
 LEAST_SECRET_BYTES: Final = 32  # RFC 7518, 3.2
 
@@ -65,13 +66,22 @@ class ApiKeyEntry(Struct, forbid_unknown_fields=True):
     scopes: list[str]
 
 
-class WebhookEntry(Struct, forbid_unknown_fields=True):
+class OldSecretEntry(Struct, forbid_unknown_fields=True):
+    """An `OldSecret` in the file."""
+
+    secret: str
+    until: float
+
+
+class WebhookEntry(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A `Webhook` in the file."""
 
     id: str
     url: str
     secret: str
-    events: list[str]
+    events: list[str] = []
+    old_secrets: list[OldSecretEntry] = []
+    allow_private: bool = False
 
 
 class SiteEntry(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -131,6 +141,8 @@ def checked(data_dir: Path, content: SiteFile, auth: Auth, api_keys: tuple[ApiKe
     path = data_dir / FILE
     if len(content.sites) > MOST_SITES:
         raise SitesFault(f"{path} has {len(content.sites)} sites; {MOST_SITES} are the most on one node.")
+    if (webhooks := sum(len(entry.webhooks) for entry in content.sites)) > MOST_WEBHOOKS:
+        raise SitesFault(f"{path} has {webhooks} webhooks; {MOST_WEBHOOKS} are the most on one node.")
     further = []
     for entry in content.sites:
         try:
@@ -204,21 +216,9 @@ def write_json(path: Path, content: Struct) -> None:
     Raises:
         SitesFault: It can't be written.
     """
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-            stream.flush()
-            os.fsync(file)
-        fresh.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        whole_file.replace(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise SitesFault(f"{path} can't be written: {error.strerror}. Free space, or mend its permissions.") from error
 
 
@@ -233,11 +233,13 @@ def _site(entry: SiteEntry) -> Site:
         raise ValueError(f"jwks {entry.jwks!r} is no URL of https, or of http on this machine")
     if entry.name == DEFAULT_SITE and (entry.audience or entry.issuer or entry.guests or entry.origins is not UNSET):
         raise ValueError("audience, issuer, guests and origins of the default site are keys of [auth]")
+    if len({hook.id for hook in entry.webhooks}) < len(entry.webhooks):
+        raise ValueError("two of its webhooks have one id")
     origins = None if entry.origins is UNSET else tuple(entry.origins)
     OriginRules(origins or ())  # raises ValueError for what is none
     return Site(
         entry.name, tuple(map(_key, entry.keys)), tuple(map(_api_key, entry.api_keys)), origins, entry.guests,
-        tuple(Webhook(hook.id, hook.url, Secret(hook.secret), frozenset(hook.events)) for hook in entry.webhooks),
+        tuple(map(_webhook, entry.webhooks)),
         entry.audience, entry.issuer, entry.leeway, frozenset(entry.required), entry.jwks,
     )  # fmt: skip
 
@@ -265,6 +267,22 @@ def _api_key(entry: ApiKeyEntry) -> ApiKey:
     if unknown := set(entry.scopes).difference(SCOPES):
         raise ValueError(f"scopes {sorted(unknown)} of API key {entry.id!r} are none of {', '.join(SCOPES)}")
     return ApiKey(entry.id, entry.digest, frozenset(entry.scopes))
+
+
+def _webhook(entry: WebhookEntry) -> Webhook:
+    old_secrets = tuple(OldSecret(Secret(old.secret), old.until) for old in entry.old_secrets)
+    hook = Webhook(
+        entry.id, entry.url, Secret(entry.secret), frozenset(entry.events), old_secrets, entry.allow_private
+    )  # fmt: skip
+    if not NAME.accepts(hook.id):
+        raise ValueError(f"webhook id {hook.id[:64]!r} has not {NAME.described}")
+    if unknown := hook.events.difference(EVENTS):
+        raise ValueError(f"events {sorted(unknown)} of webhook {hook.id!r} are none of {', '.join(EVENTS)}")
+    if trouble := url_trouble(hook.url, allow_private=hook.allow_private):
+        raise ValueError(f"the URL of webhook {hook.id!r} is {trouble}")
+    if trouble := secrets_trouble((hook.secret, *(old.secret for old in old_secrets))):
+        raise ValueError(f"the secret of webhook {hook.id!r}: {trouble}")
+    return hook
 
 
 def _clash(sites: Sites) -> str:

@@ -61,6 +61,19 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class OldSecret:
+    """A secret that another has taken the place of, and that still signs.
+
+    Attributes:
+        secret: Itself.
+        until: Seconds since 1970 when it ends.
+    """
+
+    secret: Secret
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """Where a site's back end is told of events.
 
@@ -68,13 +81,17 @@ class Webhook:
         id: Its name within the site.
         url: What is called.
         secret: Signs what is sent.
-        events: Names of the events that it wants.
+        events: Names of the events that it wants; none: all of them.
+        old_secrets: Those that still sign beside it.
+        allow_private: Whether it may have an address that is not public.
     """
 
     id: str
     url: str
     secret: Secret
     events: frozenset[str] = frozenset()
+    old_secrets: tuple[OldSecret, ...] = ()
+    allow_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

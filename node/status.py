@@ -19,6 +19,8 @@ LAG_CRIT_SECONDS: Final = 1.0  # pings and acknowledgements begin to miss their 
 LATENCY_WARN_SECONDS: Final = 0.1  # 99th percentile from publish to deliver; twice what is promised at half load
 DISK_WARN_SHARE: Final = 0.8  # at 85 % the log refuses messages: time to act is left
 CPU_WARN_SHARE: Final = 0.9  # of the one core that a node can use
+WEBHOOK_WARN_SECONDS: Final = 60.0  # of failure; a receiver that is restarted is back by then
+MOST_TROUBLES: Final = 10  # webhooks that a status names
 
 
 class State(StrEnum):
@@ -52,6 +54,20 @@ class Reason(NamedTuple):
     text: str
 
 
+class WebhookTrouble(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook's receiver that fails.
+
+    Attributes:
+        webhook: As SITE/NAME.
+        error: What went wrong last, and the mend.
+        seconds: How long it has failed; 0: it was never begun.
+    """
+
+    webhook: str
+    error: str
+    seconds: float = 0.0
+
+
 class Recent(msgspec.Struct, frozen=True, kw_only=True):
     """The last minute of a node. None: not measured yet, or nothing happened that could be.
 
@@ -80,6 +96,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
         log_reason: Why the log is not OK, and the mend.
         memory_bytes: Resident; None where the system does not tell.
         disk_used_share: Of the disk that holds the log, from 0 to 1; None where the system does not tell.
+        webhooks: Receivers of webhooks that fail, at most `MOST_TROUBLES`.
     """
 
     node: str
@@ -95,6 +112,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     disk_used_share: float | None = None
     recent: Recent = Recent()
+    webhooks: tuple[WebhookTrouble, ...] = ()
 
 
 class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +167,7 @@ def readiness(state: State, log: LogState, log_reason: str) -> Readiness:
 
 def judge(status: NodeStatus) -> tuple[Reason, ...]:
     """All that is wrong with a node, the worst first; empty if it is well."""
-    found = (*_of_log(status), *_of_state(status), *_of_load(status))
+    found = (*_of_log(status), *_of_state(status), *_of_load(status), *_of_webhooks(status))
     return tuple(sorted(found, key=lambda reason: -reason.verdict))
 
 
@@ -178,6 +196,15 @@ def _of_load(status: NodeStatus) -> Iterator[Reason]:
         yield Reason(Verdict.WARN, f"messages take {latency * 1000:.0f} ms (99th percentile)")
     if (cpu := recent.cpu_share) is not None and cpu >= CPU_WARN_SHARE:
         yield Reason(Verdict.WARN, f"the node uses {cpu:.0%} of its core: move clients or rooms to another")
+
+
+def _of_webhooks(status: NodeStatus) -> Iterator[Reason]:
+    for trouble in status.webhooks:
+        if not trouble.seconds:
+            yield Reason(Verdict.WARN, f"webhook {trouble.webhook} is not sent to: {trouble.error}")
+        elif trouble.seconds >= WEBHOOK_WARN_SECONDS:
+            failing = f"webhook {trouble.webhook} has failed for {trouble.seconds / 60:.0f} min"
+            yield Reason(Verdict.WARN, f"{failing}: {trouble.error}; its events wait in the log")
 
 
 class ClusterStatus(NamedTuple):

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from node.metrics import DELAY_SECONDS, PAUSE_SECONDS, quantile
-from node.status import LogState, NodeStatus, Readiness, Recent, State, readiness
+from node.status import MOST_TROUBLES, LogState, NodeStatus, Readiness, Recent, State, readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from node.metrics import Build, Histogram, Metrics
+    from node.status import WebhookTrouble
 
 LAG_PROBE_SECONDS: Final = 0.1  # ten wake-ups a second cost nothing and see every pause that clients feel
 SAMPLE_SECONDS: Final = 5.0
@@ -40,14 +41,16 @@ class Condition:
 
     Attributes:
         log_reason: Why the log is not OK, and the mend.
+        webhooks: Gives the receivers of webhooks that fail.
     """
 
-    __slots__ = ("log", "log_reason", "state")
+    __slots__ = ("log", "log_reason", "state", "webhooks")
 
     def __init__(self) -> None:
         self.state = State.STARTING
         self.log = LogState.OK
         self.log_reason = ""
+        self.webhooks: Callable[[], tuple[WebhookTrouble, ...]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ class Vitals:
             memory_bytes=memory_bytes(),
             disk_used_share=metrics.disk_used_share or None,
             recent=self._window.until(now),
+            webhooks=condition.webhooks()[:MOST_TROUBLES],
         )
 
     async def run(self) -> None:

@@ -198,6 +198,15 @@ def link(previous: bytes, wire: bytes) -> bytes:
     return blake2b(previous + wire[7 : 7 + _HEAD.unpack_from(wire)[1]], digest_size=HASH_BYTES).digest()
 
 
+def identity(wire: bytes) -> str:
+    """A name of the entry of these canonical bytes that no other has, not even after a backup was restored.
+
+    It is made of the header, whose hash of the body is random by its salt; so it tells nothing, not even how much
+    stands before the entry, and is the same when the body was erased.
+    """
+    return blake2b(wire[7 : 7 + _HEAD.unpack_from(wire)[1]], digest_size=HASH_BYTES, person=b"identity").hexdigest()
+
+
 def erase(wire: bytes) -> bytes:
     """The same entry without salt and body; its header, and so the chain, is unchanged."""
     _, header_size, _ = _HEAD.unpack_from(wire)

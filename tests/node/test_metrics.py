@@ -80,6 +80,8 @@ def test_every_field_is_exported_under_its_name() -> None:
             case Counter() as tally:
                 names = family.label.split(",")
                 tally["x" if len(names) == 1 else ("x",) * len(names)] += number
+            case dict() as levels:
+                levels["x", "x"] = number
             case _:
                 owner, _, name = family.field.rpartition(".")
                 setattr(metrics.sessions if owner else metrics, name, number)

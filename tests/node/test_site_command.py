@@ -181,3 +181,71 @@ def test_what_can_not_be_done_says_why_and_changes_nothing(shell: Shell, argumen
 def test_a_name_is_given_once(shell: Shell) -> None:
     shell.run("site", "add", "a")
     assert "There is a site 'a' already" in shell.run("site", "add", "a", status=1).stderr
+
+
+def hooks(shell: Shell) -> list[site_file.WebhookEntry]:
+    return [hook for site in site_file.read(shell.folder).sites for hook in site.webhooks]
+
+
+def test_a_webhook_is_made_rotated_and_removed(shell: Shell) -> None:
+    shell.run("site", "add", "shop")
+    made = shell.run("site", "add-webhook", "shop", "https://shop.example/hook", "--name", "crm", "--event", "message")
+    (hook,) = hooks(shell)
+    assert (hook.id, hook.url, hook.events, hook.allow_private) == (
+        "crm", "https://shop.example/hook", ["message"], False
+    )  # fmt: skip
+    assert made.stdout.strip() == hook.secret
+    assert len(hook.secret) == 64
+    assert "webhook test shop/crm" in made.output
+
+    fresh = shell.run("site", "rotate-webhook-secret", "shop", "crm", "--grace", "1h").stdout.strip()
+    (rotated,) = hooks(shell)
+    assert (rotated.secret, [old.secret for old in rotated.old_secrets]) == (fresh, [hook.secret])
+    assert 3590 < rotated.old_secrets[0].until - time.time() <= 3600
+    shell.run("site", "rotate-webhook-secret", "shop", "crm", "--grace", "0")
+    assert hooks(shell)[0].old_secrets == []
+
+    shell.run("site", "add-webhook", "shop", "http://10.0.0.1/", "--allow-private")
+    assert hooks(shell)[1].id != "crm"
+    shell.run("site", "remove-webhook", "shop", "crm")
+    assert [hook.url for hook in hooks(shell)] == ["http://10.0.0.1/"]
+
+
+def test_a_webhook_of_the_default_site_needs_no_entry_before(shell: Shell) -> None:
+    shell.run("site", "add-webhook", "default", "https://shop.example/", "--name", "crm")
+    listed = json.loads(shell.run("webhook", "list", "--json").stdout)
+    assert (listed["webhook"], listed["state"], len(listed["events"])) == ("default/crm", "not begun", 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (("add-webhook", "nope", "https://a.example/"), 1, "no site 'nope'"),
+        (("add-webhook", "default", "http://a.example/"), 1, "anybody on the way could read"),
+        (("add-webhook", "default", "ftp://a.example/"), 1, "not of https"),
+        (("add-webhook", "default", "https://u:p@a.example/"), 1, "user or password"),
+        (("add-webhook", "default", "https://a.example/#x"), 1, "fragment"),
+        (("add-webhook", "default", "https://[x/"), 1, "no URL"),
+        (("add-webhook", "default", "/hook"), 1, "no URL with a host"),
+        (("add-webhook", "default", "https://a.example/", "--name", "a b"), 1, "webhook id 'a b' has not"),
+        (
+            ("add-webhook", "default", "https://a.example/", "--event", "massage"),
+            2,
+            "massage does not exist. Give message",
+        ),
+        (("rotate-webhook-secret", "default", "x"), 1, "no site 'default' in the file"),
+        (("remove-webhook", "default", "x"), 1, "no site 'default' in the file"),
+    ],
+)
+def test_a_webhook_that_can_not_be_is_refused_with_what_is_wrong(
+    shell: Shell, words: tuple[str, ...], status: int, complaint: str
+) -> None:
+    result = shell.run("site", *words, status=status)
+    assert complaint in " ".join(result.output.split())
+    assert hooks(shell) == []
+
+
+def test_two_webhooks_of_one_name_are_refused(shell: Shell) -> None:
+    shell.run("site", "add-webhook", "default", "https://a.example/", "--name", "crm")
+    result = shell.run("site", "add-webhook", "default", "https://b.example/", "--name", "crm", status=1)
+    assert "has a webhook 'crm' already" in result.output

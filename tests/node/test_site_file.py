@@ -62,7 +62,7 @@ def test_a_site_is_read_with_all_that_is_its(tmp_path: Path) -> None:
             jwks="https://id.example/keys", audience="chat", issuer="i", leeway=7, required=["exp"], guests=True,
             origins=["https://a.example"],
             api_keys=[{"id": "x", "digest": digest_of("k" * 32), "scopes": ["publish"]}],
-            webhooks=[{"id": "h", "url": "https://a.example/hook", "secret": "w", "events": ["message"]}],
+            webhooks=[{"id": "h", "url": "https://a.example/hook", "secret": "w" * 32, "events": ["message"]}],
         ),
     )  # fmt: skip
     (found,) = load(tmp_path, Auth())

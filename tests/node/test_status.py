@@ -12,10 +12,15 @@ from node.status import (
     State,
     Unreachable,
     Verdict,
+    WebhookTrouble,
     judge,
     readiness,
 )
 from tests.harness.status import GONE, WELL, changed, recently
+
+
+def failing(seconds: float) -> WebhookTrouble:
+    return WebhookTrouble(webhook="a/crm", error="refused", seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +36,8 @@ from tests.harness.status import GONE, WELL, changed, recently
         (recently(loop_lag_p99_seconds=1.0), Verdict.CRIT, "1000 ms late"),
         (recently(latency_p99_seconds=0.1), Verdict.WARN, "messages take 100 ms"),
         (recently(cpu_share=0.9), Verdict.WARN, "90% of its core"),
+        (changed(webhooks=(failing(60.0),)), Verdict.WARN, "webhook a/crm has failed for 1 min: refused"),
+        (changed(webhooks=(failing(0.0),)), Verdict.WARN, "webhook a/crm is not sent to: refused"),
     ],
 )
 def test_each_fault_has_its_verdict(status: NodeStatus, verdict: Verdict, words: str) -> None:
@@ -45,6 +52,7 @@ def test_each_fault_has_its_verdict(status: NodeStatus, verdict: Verdict, words:
         WELL,
         changed(recent=Recent(), memory_bytes=None, disk_used_share=None),
         changed(disk_used_share=0.799),
+        changed(webhooks=(failing(59.0),)),
         recently(loop_lag_p99_seconds=0.099, latency_p99_seconds=0.099, cpu_share=0.899),
     ],
 )
