@@ -12,13 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from node.chat import bad, refuse
-from node.chat_rules import check_presence
 from node.joining import away
-from node.permissions import check_entrance, require
-from node.publishing import require_chat
+from node.reading import visit
 from router.entry import MESSAGE
 from router.events import Away, History
-from router.ids import RoomId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +73,7 @@ def read(session: Session, command_id: int, request: RpcRequest) -> None:
             away(mark) if isinstance(mark, Away) else session.transport.codec.rpc(command_id, b'{"read":%d}' % mark),
         )
 
-    _enter(session, command_id, given.channel, opened)
+    visit(session, command_id, given.channel, "what is read", opened)
 
 
 def unread(session: Session, command_id: int, request: RpcRequest) -> None:
@@ -102,23 +99,7 @@ def unread(session: Session, command_id: int, request: RpcRequest) -> None:
     def finish(body: bytes) -> None:
         session.finish(session.transport.codec.rpc(command_id, body))
 
-    _enter(session, command_id, given.channel, opened)
-
-
-def _enter(session: Session, command_id: int, channel: str, then: Callable[[Room], None]) -> None:
-    """Open a chat room that the client is in, or whose history it may read; everything waits behind the command."""
-    parts, kind = session.options.kinds.find(channel)
-    subscription = session.subscriptions.get(channel)
-    check_entrance(channel, parts, session.identity, subscription.origin if subscription is not None else None)
-    if subscription is None:
-        require(kind.read_history, session.identity, None, f"what is read in {channel!r}")
-
-    def opened(room: Room) -> None:
-        require_chat(room)
-        check_presence(session.user, room, session.gateway.wall_ms())
-        then(room)
-
-    session.open_room(command_id, RoomId(session.site, channel), kind, opened)
+    visit(session, command_id, given.channel, "what is read", opened)
 
 
 class Who(NamedTuple):

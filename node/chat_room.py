@@ -8,13 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from node.chat import refuse, timestamp
-from node.chat_rules import check_presence, mute_of, role_of, slow_mode
-from node.permissions import allows, denied
-from node.publishing import approach, require_chat
+from node.chat_rules import mute_of, role_of, slow_mode
+from node.reading import visit
 
 if TYPE_CHECKING:
-    from edge_config.kinds import RoomKind
-    from node.permissions import Origin
     from node.protocol import RpcRequest
     from node.seams import Room
     from node.session import Session
@@ -41,16 +38,10 @@ def room(session: Session, command_id: int, request: RpcRequest) -> None:
     except (msgspec.MsgspecError, RecursionError) as error:
         refuse(bytes(request.data), error, _Asked.__struct_fields__, _SAMPLE)
 
-    def check(kind: RoomKind, origin: Origin | None) -> None:
-        if origin is None and not allows(kind.read_history, session.identity, origin):
-            raise denied(f"room is for subscribers of {given.channel!r}, and whoever may read its history")
-
     def opened(room: Room) -> None:
-        require_chat(room)
-        check_presence(session.user, room, session.gateway.wall_ms())
         session.finish(session.transport.codec.rpc(command_id, _encode(described(session, room))))
 
-    approach(session, given.channel, command_id, opened, check)
+    visit(session, command_id, given.channel, "what holds", opened)
 
 
 def described(session: Session, room: Room) -> dict[str, Any]:

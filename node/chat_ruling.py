@@ -13,7 +13,17 @@ from msgspec import Struct
 from typing_extensions import override
 
 from node.chat import MENTION_BYTES, bad, bound, refuse
-from node.chat_rules import MOST_SECONDS, ROLES, RULINGS, Given, canonical, check_reach, check_speaking, role_of
+from node.chat_rules import (
+    MOST_SECONDS,
+    ROLES,
+    RULINGS,
+    Given,
+    canonical,
+    check_presence,
+    check_reach,
+    check_speaking,
+    role_of,
+)
 from node.codes import CommandError, ErrorCode
 from node.permissions import CONTROL, denied
 from node.publishing import Submitted, approach, require_chat
@@ -125,6 +135,8 @@ def _zero(ruling: Ruling) -> str:
 
 def _check_rights(session: Session, room: Room, method: str, ruling: Ruling, given: Given) -> None:
     role = role_of(session.identity, room)
+    if role != "owner":  # who can be banned by a moderator, and must be able to undo it
+        check_presence(session.user, room, session.gateway.wall_ms())
     if role not in ruling.right:
         raise denied(f"{method} is for {' and '.join(sorted(f'{right}s' for right in ruling.right))}")
     check_reach(session, room, given.user, method)

@@ -10,16 +10,17 @@ from edge_config.kinds import Presence
 from node.chat_rules import check_presence
 from node.codes import CommandError, ErrorCode
 from node.joining import away
-from node.permissions import check_entrance, require
+from node.permissions import require
 from node.protocol import HistoryResult
 from node.publication import encode_publication
+from node.publishing import approach, require_chat
 from router.events import Away, History
-from router.ids import RoomId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_config.kinds import RoomKind
+    from node.permissions import Origin
     from node.protocol import ChannelRequest, HistoryRequest
     from node.seams import Page, Room
     from node.session import Session
@@ -101,15 +102,38 @@ def require_presence(channel: str, kind: RoomKind, least: Presence) -> None:
 
 
 def _read(session: Session, command_id: int, what: str, channel: str, then: Callable[[Room], None]) -> None:
-    subscription = session.subscriptions.get(channel)
-    parts, kind = session.options.kinds.find(channel)
-    origin = subscription.origin if subscription is not None else None
-    check_entrance(channel, parts, session.identity, origin)
-    who = kind.read_history if what == "history" else kind.read_presence
-    require(who, session.identity, origin, f"{what} of {channel!r}")
+    def check(kind: RoomKind, origin: Origin | None) -> None:
+        who = kind.read_history if what == "history" else kind.read_presence
+        require(who, session.identity, origin, f"{what} of {channel!r}")
 
     def opened(room: Room) -> None:
         check_presence(session.user, room, session.gateway.wall_ms())
         then(room)
 
-    session.open_room(command_id, RoomId(session.identity.site, channel), kind, opened)
+    approach(session, channel, command_id, opened, check)
+
+
+def visit(session: Session, command_id: int, channel: str, what: str, then: Callable[[Room], None]) -> None:
+    """Open a chat room that the client is in, or whose history it may read; everything waits behind the command.
+
+    Args:
+        session: The client.
+        command_id: Of the running command.
+        channel: The room's.
+        what: For the text of a refusal: what is asked of the room.
+        then: What is done in the room.
+
+    Raises:
+        CommandError: It is refused.
+    """
+
+    def check(kind: RoomKind, origin: Origin | None) -> None:
+        if origin is None:
+            require(kind.read_history, session.identity, None, f"{what} in {channel!r}")
+
+    def opened(room: Room) -> None:
+        require_chat(room)
+        check_presence(session.user, room, session.gateway.wall_ms())
+        then(room)
+
+    approach(session, channel, command_id, opened, check)

@@ -15,6 +15,7 @@ from edge_config.schema import Auth, Config
 from node.chat_rules import RULINGS, Rules
 from node.chat_ruling import parse
 from node.codes import CommandError
+from node.handlers import RPCS
 from node.ratelimit import Throttle
 from router.entry import SALT_BYTES, Kind, make
 from router.ids import RoomId
@@ -167,6 +168,49 @@ def test_a_banned_user_is_out_at_once_and_stays_out() -> None:
     assert "third" in again.session.subscriptions
     rpc(moderator, "unban")
     assert user.code("subscribe", {"channel": "r"}) is None
+
+
+RPC_DATA: Final[dict[str, dict[str, object]]] = {
+    **GIVEN,
+    "send": {"content": "x"},
+    "reply": {"content": "x", "replyTo": 1},
+    "edit": {"target": 1, "content": "x"},
+    "delete": {"target": 1},
+    "restore": {"target": 1},
+    "react": {"target": 1, "emoji": "+"},
+    "unreact": {"target": 1, "emoji": "+"},
+    "pin": {"target": 1},
+    "unpin": {"target": 1},
+    "clear": {"user": "u2"},
+    "report": {"target": 1},
+    "room": {},
+    "typing": {"typing": True},
+    "read": {"sequence": 1},
+    "unread": {},
+}
+WITHOUT_ID: Final = {"room", "typing", "read", "unread"}
+
+
+@pytest.mark.parametrize("method", RPCS)
+def test_who_is_banned_may_do_nothing_in_the_room_whatever_its_role(method: str) -> None:
+    node = world(publish=Who.ANYONE, read_history=Who.ANYONE)
+    user, owner = member(node, "u1", "moderator"), member(node, "u2", "owner")
+    says(user)
+    rpc(owner, "ban", seconds=0)
+    data = {"channel": "r", **({} if method in WITHOUT_ID else {"id": "1"}), **RPC_DATA[method]}
+    assert user.code("rpc", {"method": method, "data": data}) == 103
+    rpc(owner, "unban")
+    user.ask("subscribe", {"channel": "r"})
+    assert user.code("rpc", {"method": method, "data": data}) != 103 or method == "grant"
+
+
+def test_an_owner_whom_a_moderator_has_banned_undoes_it() -> None:
+    node = world()
+    owner, moderator = member(node, "u1", "owner"), member(node, "u2", "moderator")
+    assert rpc(moderator, "ban") == {}
+    assert owner.code("subscribe", {"channel": "r"}) == 103
+    assert rpc(owner, "unban") == {}
+    assert owner.code("subscribe", {"channel": "r"}) is None
 
 
 def test_who_is_banned_while_it_comes_in_does_not_come_in() -> None:
