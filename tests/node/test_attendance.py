@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -351,3 +353,21 @@ def test_a_real_node_tells_once_who_came_first(tmp_path: Path) -> None:
                 assert [pub["data"]["type"] for pub in answer] == ["system", *(["text"] * (life + 1))]
                 assert (answer[0]["data"]["event"], answer[0]["data"]["data"]) == ("created", {"by": "ann0"})
             node.restart()
+
+
+def test_of_a_real_node_that_is_restarted_nobody_leaves(tmp_path: Path) -> None:
+    settings = {"KINDS__DEFAULT__SYSTEM_MESSAGES": "joined,left", "HUB__DRAIN_COHORT": 1, "HUB__DRAIN_SECONDS": 3}
+    users = ["ann", "bob", "cat"]
+    with NodeProcess(tmp_path, settings=settings, command=HURRIED) as node:
+        with ExitStack() as sockets:
+            entered = [sockets.enter_context(connected(node.url, user)) for user in users]
+            for socket in entered:
+                assert "subscribe" in socket.ask("subscribe", {"channel": "r"})
+            news = told(entered[0])
+            assert [next(news)["event"] for _ in users] == ["joined"] * 3
+            node.tell(signal.SIGTERM)
+            assert node.wait_ended() == 0
+        node.start()
+        with connected(node.url, "dan") as dan:
+            answer = dan.ask("history", {"channel": "r", "limit": -1})["history"]["publications"]
+            assert [pub["data"]["event"] for pub in answer] == ["joined"] * 3
