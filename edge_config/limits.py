@@ -27,6 +27,17 @@ class Limits:
     connections_per_user: int = setting(
         20, "Connections of one user: some tabs on some devices; 0: no limit. Guests are each a user.", Bounds(0)
     )
+    http_connections: int = setting(
+        256,
+        "HTTP exchanges at once beside WebSockets, for pages and the server API, of each port; what comes beyond is"
+        " answered 503. A page is four short exchanges, so this is a crowd.",
+        Bounds(1, 65_536),
+    )
+    http_seconds: float = setting(
+        30.0,
+        "From the head of an HTTP request to the end of the connection: the page's 200 KB over a slow mobile link.",
+        Bounds(1, 3600),
+    )
     header_bytes: int = setting(8192, "Head of an HTTP request: generous for cookies.", Bounds(512, 65_536))
     upgrade_seconds: float = setting(
         10.0, "From accept to the end of the request's head; slower clients are dropped.", Bounds(0.1, 300)
@@ -56,6 +67,9 @@ class Limits:
     attachments: int = setting(10, "Attachments of a chat message.", Bounds(0))
     message_id_bytes: int = setting(
         64, "A client's id of a message, in UTF-8: a UUID has 36; the index keeps every one for days.", Bounds(36, 64)
+    )
+    room_rules: int = setting(
+        10_000, "Mutes, bans and granted roles of one room: all of them are in memory with it.", Bounds(1, 1_000_000)
     )
     subscriptions: int = setting(500, "Subscriptions of one connection.", Bounds(1))
     output_bytes: int = setting(

@@ -190,12 +190,42 @@ class Auth:
         "Web pages that may connect, each as `https://host[:port]`; `*`: all. Empty: only pages of the node's own host"
         " and, with `--dev`, of this machine.",
     )
+    sites: int = setting(
+        10_000, "Sites in `sites.json`. To read the keys of so many takes a second.", Bounds(1, 100_000)
+    )
+    revocations: int = setting(
+        10_000,
+        "Tokens that one site may have revoked by their ids, and as many users. Looking one up costs the same for any"
+        " number, but the file is read as a whole. A site that needs more revokes all that was issued before a moment.",
+        Bounds(1, 1_000_000),
+    )
+    jwks_refresh_seconds: float = setting(
+        300.0,
+        "Published keys (`--jwks`) are fetched again so often: a key that its owner withdrew is trusted so long.",
+        Bounds(1, 86_400),
+    )
+    jwks_retry_seconds: float = setting(
+        10.0,
+        "Least time between two fetches of one set, after a failure or for a key that it did not have: strangers'"
+        " tokens can't make the node flood its server.",
+        Bounds(0.05, 3600),
+    )
+    jwks_fetch_seconds: float = setting(
+        5.0, "Time for one fetch of published keys; then the last good ones stay.", Bounds(0.1, 60)
+    )
+    jwks_fetches: int = setting(
+        16, "Fetches of published keys at once; beyond it they wait for each other.", Bounds(1, 256)
+    )
     personal_channel: bool = setting(
         default=False, meaning="Subscribe each user to the channel `#USER` at connect, for messages to this user only."
     )
 
     def rules(self) -> Iterator[Fault]:
-        """Yield origins that no browser sends."""
+        """Yield origins that no browser sends, and times that do not fit together."""
+        if self.jwks_retry_seconds > self.jwks_refresh_seconds:
+            problem = f"above jwks_refresh_seconds = {self.jwks_refresh_seconds}, so that failures would be mended late"
+            mend = "Lower it, or raise jwks_refresh_seconds"
+            yield Fault("jwks_retry_seconds", str(self.jwks_retry_seconds), problem, mend, ("jwks_refresh_seconds",))
         for origin in self.allowed_origins:
             if origin != ANY_ORIGIN and not _is_origin(origin):
                 problem = "not an origin as browsers send it"

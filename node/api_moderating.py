@@ -55,7 +55,7 @@ def ruling(name: str) -> Callable[[Methods, str, calls.RuleRequest, Done], None]
 
         def opened(room: Room) -> None:
             require_chat(room)
-            chat_ruling.require_space(room, rule)
+            chat_ruling.require_space(room, rule, given.user, methods.options.limits.room_rules)
             data = canonical(rule, given, request.by or SYSTEM)
             awaited = _Ruled(room, done)
             methods.gateway.submit(room, _submit(methods, room, Kind.META, request, given.id, data, awaited))

@@ -120,7 +120,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         gateway.attending = Attending(gateway, ring)
     api_keys = configured(read_api_keys(config.api.keys))
     sites, revoked = await trio.to_thread.run_sync(site_watch.read, config.node.data_dir, config.auth, api_keys)
-    key_sets = KeySets(lambda: [site.jwks for site in authenticator.sites if site.jwks])
+    key_sets = KeySets(lambda: [site.jwks for site in authenticator.sites if site.jwks], config.auth)
     authenticator = Authenticator(
         sites, store.meta.guest_key, pages=Pages(sites, dev=config.node.dev), revocations=revoked, key_sets=key_sets
     )
@@ -140,7 +140,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     api = Api(methods, desk, SiteKeys(lambda: authenticator.sites), config.api, metrics)
     bounds = partial(
         HttpServer, metrics=metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds,
-        body_bytes=config.api.body_bytes,
+        body_bytes=config.api.body_bytes, most=limits.http_connections, seconds=limits.http_seconds,
     )  # fmt: skip
     public_http = bounds(http.public_app(vitals, metrics, api=api if listen.api_on_public_port else None))
     internal_http = bounds(

@@ -39,6 +39,7 @@ class KeySets(Protocol):
 
 GUEST: Final = "guest:"  # begins every guest's user id, and no other
 LONGEST_TTL: Final = 365 * 86_400  # seconds; SDKs set timers by it, and those overflow
+_UNCLEAR: Final = "its site is not clear; give kid or iss in the token, or ?site=NAME in the URL"
 _SIGNATURE_BYTES: Final = 16  # 128 bits: beyond guessing, and short enough to store beside the id
 
 
@@ -78,11 +79,15 @@ class Grant:
         info: JSON for presence in this channel, or empty.
         data: JSON that the client is given with a subscription made by the server, or empty.
         ttl: Seconds that it is still valid; None: it does not expire.
+        token_id: `jti` of the subscription token, or empty.
+        issued: `iat` of the subscription token, in seconds since 1970, or None; `inf` where there is no such token.
     """
 
     info: bytes = b""
     data: bytes = b""
     ttl: int | None = None
+    token_id: str = ""
+    issued: float | None = inf
 
 
 NO_GRANT: Final = Grant()
@@ -187,12 +192,18 @@ class Authenticator:
         site = self.sites.get(who.site)
         if site is None:
             return "its site was removed"
+        if who.guest and self.revocations.names(site.name, who.user):
+            return "this guest was revoked"
         if who.issued == inf:
-            if not site.guests:
-                return "this site takes no guests any more"
-            return "this guest was revoked" if self.revocations.names(site.name, who.user) else ""
+            return "" if site.guests else "this site takes no guests any more"
         user = "" if who.guest else who.user
         return self.revocations.refusal(site.name, user, who.token_id, who.issued, self._clock())
+
+    def withdrawn(self, who: Identity, grant: Grant) -> str:
+        """Why a subscription token that was accepted would not be any more; empty: it would be, or there was none."""
+        if grant.issued == inf:
+            return ""
+        return self.revocations.refusal(who.site, who.user, grant.token_id, grant.issued, self._clock())
 
     def site_of(self, token: str) -> str:
         """The site whose key signed a token of whatever purpose.
@@ -255,7 +266,7 @@ class Authenticator:
         ):
             if given != ours:
                 raise InvalidToken(f"{name} is {given!r}, this subscription's is {ours!r}")
-        return Grant(bytes(claims.info), b"", self._ttl(claims))
+        return Grant(bytes(claims.info), b"", self._ttl(claims), claims.jti, claims.iat)
 
     def session_id(self, client: str) -> str:
         """The secret of a connection, with which a fallback transport sends commands."""
@@ -307,7 +318,7 @@ class Authenticator:
                 continue
             attempts += 1
             if attempts > MOST_ATTEMPTS:
-                raise InvalidToken("its site is not clear; give kid or iss in the token, or ?site=NAME in the URL")
+                raise InvalidToken(_UNCLEAR)
             if not jws.matches(parts, algorithm, key.material):
                 continue
             try:
@@ -322,7 +333,7 @@ class Authenticator:
             raise KeysAwaited("the keys of its site are being fetched; try again")
         if refusal is not None:
             raise refusal
-        raise InvalidToken(self._no_key(parts.header, [key.algorithm for _, key in candidates], name, attempts))
+        raise InvalidToken(self._no_key(parts, [key.algorithm for _, key in candidates], name, attempts))
 
     def _published(
         self, key_sets: KeySets, parts: jws.Parts, name: str
@@ -341,11 +352,14 @@ class Authenticator:
         if why:
             raise RevokedToken(why)
 
-    def _no_key(self, header: jws.Header, algorithms: list[str], name: str, attempts: int) -> str:
+    def _no_key(self, parts: jws.Parts, algorithms: list[str], name: str, attempts: int) -> str:
+        header = parts.header
         if name and self.sites.get(name) is None:
             return f"there is no site {name!r}"
         if not any(site.verifies for site in self.sites):
             return "this node has no key for tokens; configure auth.secret"
+        if header.algorithm in jws.PUBLIC and len(self.sites.with_key_sets(_issuer(parts), name)) > MOST_ATTEMPTS:
+            return _UNCLEAR
         if attempts:
             return "its signature does not match our key"
         if not algorithms:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from node.chat import bad
 from node.chat_entries import ACTIONS, Right, canonical, check, parse
-from node.chat_rules import MODERATING, check_speaking, role_of
+from node.chat_rules import MODERATING, role_of, silence
 from node.permissions import denied
 from node.publishing import Sent, enter, find, refuse_target, require_chat, submit_unless
 from router.entry import MESSAGE, Kind
@@ -39,17 +39,21 @@ def act(session: Session, command_id: int, request: RpcRequest) -> None:
 
     def opened(room: Room) -> None:
         require_chat(room)
-        check_speaking(session, room)
-        find(session, room, given.target, lambda entry: decide(room, entry))
+        silenced = silence(session, room)
+        find(session, room, given.target, lambda entry: decide(room, entry, silenced))
 
-    def decide(room: Room, entry: Entry | None) -> None:
+    def decide(room: Room, entry: Entry | None, silenced: CommandError | None) -> None:
         sent = Sent(session, command_id, session.command_deadline, room=room)
         undo_from = session.gateway.wall_ms() - session.options.undo_ms
         data, refusal = judge(
             action, given, entry, session.sender, undo_from, lambda: role_of(session.identity, room) in MODERATING
         )
         submit = Submit(room.id, action.kind, session.sender, given.id, data, session.user_json, sent)
-        submit_unless(session, room, submit, sent, refusal)
+        if entry is None and action.right is Right.AUTHOR_OR_MODERATOR:  # whose it was, nobody knows any more
+            data = canonical(action, given, "author")
+            sent.otherwise = Submit(room.id, action.kind, session.sender, given.id, data, session.user_json, sent)
+            sent.otherwise.probe = True
+        submit_unless(session, room, submit, sent, silenced or refusal)
 
     enter(session, given.channel, command_id, opened)
 

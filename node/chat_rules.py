@@ -94,6 +94,11 @@ class Rules:
         rules.change(changes_of(entry))
         return rules
 
+    def knows(self, value: str, user: str) -> bool:
+        """Whether a value of this name (see above, before the colon) is set for a user; if so it takes no more room."""
+        of: dict[str, Mapping[str, object]] = {"role": self.roles, "mute": self.muted, "ban": self.banned}
+        return user in of.get(value, {})
+
     def __len__(self) -> int:
         return len(self.roles) + len(self.muted) + len(self.banned)
 
@@ -147,7 +152,7 @@ def check_presence(user: str, room: Room, now_ms: int) -> None:
         CommandError: 103.
     """
     if room.rules is not None and holds(room.rules.banned, user, now_ms):
-        raise _denied(f"{user!r} is banned from {room.id.channel!r}{_until(room.rules.banned, user)}")
+        raise _banned(user, room, room.rules)
 
 
 def check_speaking(session: Session, room: Room) -> None:
@@ -156,15 +161,28 @@ def check_speaking(session: Session, room: Room) -> None:
     Raises:
         CommandError: 103.
     """
+    refusal = silence(session, room)
+    if refusal is not None:
+        raise refusal
+
+
+def silence(session: Session, room: Room) -> CommandError | None:
+    """Error 103 for who may not write in a room now; None: the room's moderators have nothing against it."""
     rules = room.rules
     if rules is None:
-        return
+        return None
     identity, now_ms = session.identity, session.gateway.wall_ms()
-    check_presence(identity.user, room, now_ms)
+    if holds(rules.banned, identity.user, now_ms):
+        return _banned(identity.user, room, rules)
     if holds(rules.muted, identity.user, now_ms):
-        raise _denied(f"{identity.user!r} is muted in {room.id.channel!r}{_until(rules.muted, identity.user)}")
+        return _denied(f"{identity.user!r} is muted in {room.id.channel!r}{_until(rules.muted, identity.user)}")
     if rules.locked and role_of(identity, room) not in MODERATING:
-        raise _denied(f"{room.id.channel!r} is locked; only moderators and owners may write")
+        return _denied(f"{room.id.channel!r} is locked; only moderators and owners may write")
+    return None
+
+
+def _banned(user: str, room: Room, rules: Rules) -> CommandError:
+    return _denied(f"{user!r} is banned from {room.id.channel!r}{_until(rules.banned, user)}")
 
 
 def check_reach(session: Session, room: Room, user: str, method: str) -> None:

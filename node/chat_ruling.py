@@ -26,7 +26,7 @@ from node.chat_rules import (
 )
 from node.codes import CommandError, ErrorCode
 from node.permissions import CONTROL, denied
-from node.publishing import Submitted, approach, require_chat
+from node.publishing import Submitted, approach, require_chat, submit_unless
 from router.entry import Kind
 from router.events import Submit
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from node.session import Session
     from router.entry import Entry
 
-MOST_RULES: Final = 10_000  # mutes, bans and roles of a room: all of them are in memory with it
 TITLE_BYTES: Final = 255  # a room's name fits into one line
 _SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "id": "<uuid>"}'
 _TYPING_SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "typing": true}'
@@ -77,11 +76,15 @@ def rule(session: Session, command_id: int, request: RpcRequest) -> None:
 
     def opened(room: Room) -> None:
         require_chat(room)
-        _check_rights(session, room, request.method, ruling, given)
         data = canonical(ruling, given, session.user)
         ruled = Ruled(session, command_id, session.command_deadline)
         submit = Submit(room.id, Kind.META, session.sender, given.id, data, session.user_json, ruled)
-        session.await_outcome(room, ruled, submit)
+        refusal: CommandError | None = None
+        try:
+            _check_rights(session, room, request.method, ruling, given)
+        except CommandError as error:
+            refusal = error
+        submit_unless(session, room, submit, ruled, refusal)
 
     approach(session, given.channel, command_id, opened)
 
@@ -140,17 +143,25 @@ def _check_rights(session: Session, room: Room, method: str, ruling: Ruling, giv
     if role not in ruling.right:
         raise denied(f"{method} is for {' and '.join(sorted(f'{right}s' for right in ruling.right))}")
     check_reach(session, room, given.user, method)
-    require_space(room, ruling)
+    require_space(room, ruling, given.user, session.options.limits.room_rules)
 
 
-def require_space(room: Room, ruling: Ruling) -> None:
+def require_space(room: Room, ruling: Ruling, user: str, most: int) -> None:
     """Refuse what a room can't keep any more.
+
+    Args:
+        room: Where.
+        ruling: What is laid down.
+        user: For whom.
+        most: Values of users that a room keeps.
 
     Raises:
         CommandError: 106.
     """
     rules = room.rules
-    if rules is not None and ruling.sets and ruling.of_user and len(rules) >= MOST_RULES:
+    if rules is None or not (ruling.sets and ruling.value and ruling.of_user) or rules.knows(ruling.value, user):
+        return
+    if len(rules) >= most:
         limit = f"{room.id.channel!r} has {len(rules)} mutes, bans and roles; undo some"
         raise CommandError(ErrorCode.LIMIT_EXCEEDED, limit)
 

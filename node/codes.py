@@ -111,6 +111,9 @@ class DisconnectCode(IntEnum):
         return self < 3500
 
 
+CLOSE_TEXTS: Final = {int(code): code.text for code in DisconnectCode}
+
+
 class Disconnect(Exception):
     """Ends the connection.
 

@@ -2,7 +2,7 @@
 
 Every connection carries one request and one response, and is closed. So a reverse proxy can't send a WebSocket upgrade
 down a connection that the hub has already given away, bytes behind a request are never taken for another request, and
-each connection ends within `EXCHANGE_SECONDS` whatever the client does. HTTP/2 is not offered.
+each connection ends within a time whatever the client does. HTTP/2 is not offered.
 """
 
 from __future__ import annotations
@@ -35,12 +35,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from node.metrics import Metrics
-
-MOST_CONNECTIONS: Final = 256
-"""At once, per server. A page is four short exchanges, so this is a crowd; it is one percent of a node's sockets."""
-
-EXCHANGE_SECONDS: Final = 30.0
-"""From a request's head to the end of the connection: the page's 200 KB over a slow mobile link."""
 
 LINGER_SECONDS: Final = 2.0
 """How long bytes are still read after the response: closing with bytes unread would make TCP discard the response."""
@@ -81,16 +75,17 @@ class HttpServer:
         head_seconds: For a request's head.
         body_bytes: Longest body that an endpoint takes.
         most: Connections at once; the next is turned away.
+        seconds: From a request's head to the end of the connection.
     """
 
     def __init__(  # noqa: PLR0913 - bounds, given once
         self, app: ASGIApp, metrics: Metrics, *, header_bytes: int, head_seconds: float, body_bytes: int = 0,
-        most: int = MOST_CONNECTIONS,
+        most: int = 256, seconds: float = 30.0,
     ) -> None:  # fmt: skip
         self._app = ASGIWrapper(cast("ASGIFramework", app))
         self._metrics = metrics
         self._head_seconds = head_seconds
-        self._most = most
+        self._most, self._seconds = most, seconds
         self._open = 0
         self._body_bytes = max(body_bytes, BODY_BYTES)
         self._options = _options(header_bytes, self._body_bytes)
@@ -110,7 +105,7 @@ class HttpServer:
                 log.warning("http connection turned away", most=self._most, client=peer.client[0])
                 await _turn_away(stream)
             else:
-                exchange = _Exchange(stream, self._head_seconds, self._body_bytes)
+                exchange = _Exchange(stream, self._head_seconds, self._seconds, self._body_bytes)
                 await exchange.run(self._app, self._options, peer, head)
         except* Exception as faults:  # noqa: BLE001 (a fault of one connection is not the node's)
             log.fault("http exchange failed", faults, client=peer.client[0])
@@ -170,8 +165,10 @@ class _Http1(H11Protocol):
 class _Exchange:
     """A request and its response."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, head_seconds: float, body_bytes: int) -> None:
-        self._stream, self._body_bytes = stream, body_bytes
+    def __init__(
+        self, stream: trio.abc.HalfCloseableStream, head_seconds: float, seconds: float, body_bytes: int
+    ) -> None:
+        self._stream, self._seconds, self._body_bytes = stream, seconds, body_bytes
         self._sending = trio.Lock()
         self._answered = trio.Event()
         self._reading = trio.CancelScope()
@@ -220,7 +217,7 @@ class _Exchange:
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._time.cancel()
             case Updated(idle=False):  # the head is there
-                self._time.deadline = trio.current_time() + EXCHANGE_SECONDS
+                self._time.deadline = trio.current_time() + self._seconds
             case Closed():
                 self._answered.set()
                 self._reading.cancel()

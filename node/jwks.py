@@ -23,13 +23,11 @@ from node.sites import VerificationKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-REFRESH_SECONDS: Final = 300.0  # a key that its owner withdrew is trusted so long
-LEAST_SECONDS: Final = 10.0  # between two fetches of a set, so that strangers' tokens can't make us flood its server
-FETCH_SECONDS: Final = 5.0
+    from edge_config.schema import Auth
+
 TICK_SECONDS: Final = 0.5
 MOST_BYTES: Final = 262_144  # of an answer: a hundred RSA keys with certificates
 MOST_KEYS: Final = 100
-MOST_FETCHES: Final = 4  # at once
 MOST_UNKNOWN: Final = 256  # key ids remembered that a set did not have
 
 log = events(__name__)
@@ -56,11 +54,12 @@ class KeySets:
 
     Args:
         urls: Gives those of the sites that there are at the moment.
+        bounds: How often, how long, and how many at once.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, urls: Callable[[], Iterable[str]], clock: Callable[[], float] = monotonic) -> None:
-        self._urls, self._clock = urls, clock
+    def __init__(self, urls: Callable[[], Iterable[str]], bounds: Auth, clock: Callable[[], float] = monotonic) -> None:
+        self._urls, self._bounds, self._clock = urls, bounds, clock
         self._sets: dict[str, _Set] = {}
 
     def find(self, url: str, key_id: str, algorithm: str) -> Sequence[VerificationKey] | None:
@@ -80,7 +79,7 @@ class KeySets:
 
     async def run(self) -> None:
         """Fetch what is due, until cancelled."""
-        limiter = trio.CapacityLimiter(MOST_FETCHES)
+        limiter = trio.CapacityLimiter(self._bounds.jwks_fetches)
         async with trio.open_nursery() as nursery:
             while True:
                 urls = set(self._urls())
@@ -94,14 +93,15 @@ class KeySets:
     def _due(self, known: _Set) -> bool:
         since = self._clock() - known.tried
         hurried = known.wanted or known.complete == -inf
-        return not known.busy and since >= (LEAST_SECONDS if hurried else REFRESH_SECONDS)
+        due = self._bounds.jwks_retry_seconds if hurried else self._bounds.jwks_refresh_seconds
+        return not known.busy and since >= due
 
     async def _fetch(self, url: str, known: _Set, limiter: trio.CapacityLimiter) -> None:
         async with limiter:
             begun = known.tried = self._clock()
             known.wanted = False
             try:
-                keys = read_set(await fetch(url))
+                keys = read_set(await fetch(url, self._bounds.jwks_fetch_seconds))
             except KeySetFault as fault:
                 log.warning("key set not fetched", url=url, reason=str(fault), keys=len(known.keys))
                 known.wanted = True  # whoever waits for a key waits on
@@ -144,7 +144,7 @@ def read_set(body: bytes) -> tuple[VerificationKey, ...]:
     return tuple(found)
 
 
-async def fetch(url: str) -> bytes:
+async def fetch(url: str, seconds: float) -> bytes:
     """The body of an answer to GET, within a time and a size; redirections are not followed.
 
     Raises:
@@ -153,7 +153,7 @@ async def fetch(url: str) -> bytes:
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "https"
     try:
-        with trio.fail_after(FETCH_SECONDS):
+        with trio.fail_after(seconds):
             stream: trio.abc.Stream
             if secure:
                 stream = await trio.open_ssl_over_tcp_stream(host, parts.port or 443, https_compatible=True)
@@ -163,7 +163,7 @@ async def fetch(url: str) -> bytes:
                 target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
                 return await _exchange(stream, parts.netloc, target)
     except trio.TooSlowError as error:
-        raise KeySetFault(f"no answer within {FETCH_SECONDS:.0f} s") from error
+        raise KeySetFault(f"no answer within {seconds:g} s") from error
     except (OSError, ValueError, trio.BrokenResourceError, h11.RemoteProtocolError, h11.LocalProtocolError) as error:
         raise KeySetFault(f"{type(error).__name__}: {error}") from error
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from edge_config.kinds import Schema
 from node import chat
-from node.chat_rules import check_speaking
+from node.chat_rules import silence
 from node.codes import CommandError, ErrorCode
 from node.joining import away
 from node.permissions import check_entrance, require
@@ -79,9 +79,19 @@ class Sent(Submitted, gc=False, eq=False, kw_only=True):
 
     Attributes:
         room: Where.
+        otherwise: The same entry in other words, in which it may have been made; only for what is not to be made now.
     """
 
     room: Room
+    otherwise: Submit | None = None
+
+    @override
+    def __call__(self, outcome: Outcome) -> None:
+        if outcome is Refusal.CONFLICT and self.session is not None and self.otherwise is not None:
+            otherwise, self.otherwise = self.otherwise, None
+            self.session.gateway.probe(self.room, otherwise)
+        else:
+            super().__call__(outcome)
 
     @override
     def accepted(self, session: Session, entry: Entry) -> None:
@@ -204,10 +214,11 @@ def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:
 
 
 def _submit_message(session: Session, submitted: Submitted, room: Room, message: chat.ChatMessage) -> None:
-    if room.rules is not None:
-        check_speaking(session, room)
     data = session.options.chat.canonical(message, room.offset)
     submit = Submit(room.id, MESSAGE, session.sender, message.id, data, session.user_json, submitted)
+    if room.rules is not None and (refusal := silence(session, room)) is not None:
+        submit_unless(session, room, submit, submitted, refusal)
+        return
     if message.reply_to is UNSET:
         session.await_outcome(room, submitted, submit)
         return

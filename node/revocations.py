@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from node.site_file import SitesFault, locked, read_json, write_json
+from node.site_file import REVOCATIONS, SitesFault, locked, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-FILE: Final = "revocations.json"
-MOST_ENTRIES: Final = 10_000
-"""Of one site, by id and by user each: a look-up costs the same for any number, but the file is read as a whole."""
 
 
 class Revoked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -108,7 +105,8 @@ def read(data_dir: Path) -> Revocations:
 
 
 def revoke(  # noqa: PLR0913
-    data_dir: Path, site: str, *, token_id: str = "", user: str = "", before: float, until: float | None, now: float
+    data_dir: Path, site: str, *, token_id: str = "", user: str = "", before: float, until: float | None, now: float,
+    most: int,
 ) -> None:  # fmt: skip
     """Revoke a token by its id, or a user's tokens issued before a moment, or else all issued before it.
 
@@ -120,6 +118,7 @@ def revoke(  # noqa: PLR0913
         before: Seconds since 1970; without meaning for a token id.
         until: When the refusal ends; without meaning for all tokens.
         now: Seconds since 1970.
+        most: Entries of one site, by id and by user each.
 
     Raises:
         SitesFault: It can't be written, or there is too much of it.
@@ -136,12 +135,12 @@ def revoke(  # noqa: PLR0913
             revoked.before = max(before, revoked.before)
         for each in content.sites.values():
             each.prune(now)
-        if max(len(revoked.tokens), len(revoked.users)) > MOST_ENTRIES:
+        if max(len(revoked.tokens), len(revoked.users)) > most:
             raise SitesFault(
-                f"Site {site!r} has revoked {MOST_ENTRIES} tokens or users, which is the most."
+                f"Site {site!r} has revoked {most} tokens or users, which is the most (auth.revocations)."
                 " Revoke all issued before a moment (--before), and let users sign in again."
             )
-        write_json(data_dir / FILE, content)
+        write_json(data_dir / REVOCATIONS, content)
 
 
 def forget(data_dir: Path, site: str) -> None:
@@ -153,11 +152,11 @@ def forget(data_dir: Path, site: str) -> None:
     with locked(data_dir):
         content = _read(data_dir)
         if content.sites.pop(site, None) is not None:
-            write_json(data_dir / FILE, content)
+            write_json(data_dir / REVOCATIONS, content)
 
 
 def _read(data_dir: Path) -> _File:
-    path = data_dir / FILE
+    path = data_dir / REVOCATIONS
     content = read_json(path, _File) or _File()
     if content.version != 1:
         raise SitesFault(f"{path} is of version {content.version}; this program reads version 1.")

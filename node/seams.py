@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from edge_config.kinds import RoomKind
-    from node.auth import Identity
+    from node.auth import Grant, Identity
     from node.chat_rules import Rules
     from node.codes import CommandError, DisconnectCode, UnsubscribeCode
     from node.counters import Counters
@@ -149,6 +149,14 @@ class Member(Protocol):
         """A hole was found in what it was given: end it with 2500 (or the connection with 3010), to be resumed."""
 
 
+class Place(Member, Protocol):
+    """A subscription, as changes of sites see it: `node.subscription.Subscription`."""
+
+    @property
+    def grant(self) -> Grant:
+        """What a token says of it."""
+
+
 class User(Protocol):
     """Who is behind a connection: `node.session.Session`, as the gateway counts and finds it."""
 
@@ -169,7 +177,7 @@ class User(Protocol):
         """What its token says."""
 
     @property
-    def subscriptions(self) -> Mapping[str, Member]:
+    def subscriptions(self) -> Mapping[str, Place]:
         """Its subscriptions by channel."""
 
     def disconnect(self, code: DisconnectCode, reason: str = "") -> None:

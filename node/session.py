@@ -15,7 +15,7 @@ from zlib import crc32
 
 from node import chat_rules
 from node.auth import NOBODY, Identity
-from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
+from node.codes import CLOSE_TEXTS, CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
 from node.handlers import HANDLERS, overlaps
 from node.joining import Entrance, Joining, away, count_recoveries, push_entrance
 from node.origins import NOWHERE
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge_config.kinds import RoomKind
-    from node.auth import Authenticator
+    from node.auth import Authenticator, Grant
     from node.protocol import Command
     from node.publishing import Submitted
     from node.seams import Gateway, Room, Transport
@@ -189,7 +189,7 @@ class Session:
 
     def disconnect_as(self, code: int, reason: str) -> None:
         """Close the connection with any code of the protocol; `reason` empty: the code's text."""
-        self._close(code, close_reason(reason or _CLOSE_TEXTS.get(code, "disconnected by the server"), ""))
+        self._close(code, close_reason(reason or CLOSE_TEXTS.get(code, "disconnected by the server"), ""))
 
     def unsubscribe(self, channel: str, code: UnsubscribeCode, reason: str = "") -> None:
         """End a subscription with an unsubscribe push; nothing happens if there is none."""
@@ -544,9 +544,9 @@ class Session:
         """The connection's token is valid for so many seconds more; None: for ever."""
         self._expires_at = self._expiry_of(ttl)
 
-    def expire_subscription_in(self, subscription: Subscription, ttl: int | None) -> None:
-        """Likewise for a subscription."""
-        subscription.expires_at = self._expiry_of(ttl)
+    def hold(self, subscription: Subscription, grant: Grant) -> None:
+        """A subscription rests on this token from now on, and ends with it."""
+        subscription.grant, subscription.expires_at = grant, self._expiry_of(grant.ttl)
 
     def _expiry_of(self, ttl: int | None) -> float | None:
         if ttl is None:
@@ -564,7 +564,7 @@ class Session:
             info = client_info(self.identity.user, self.client, self.identity.info, grant.info)
         subscription = Subscription(self, room, joining, info)
         self.subscriptions[room.id.channel] = subscription
-        self.expire_subscription_in(subscription, grant.ttl)
+        self.hold(subscription, grant)
         self.gateway.join(room, subscription)
 
     # -- connect -------------------------------------------------------------------------------------------------
@@ -596,5 +596,4 @@ class Session:
         self.expire_in(self.identity.ttl)
 
 
-_CLOSE_TEXTS: Final = {int(code): code.text for code in DisconnectCode}
 _LATE: Final = CommandError(ErrorCode.INTERNAL, f"no answer within {COMMAND_SECONDS:g} s; try again, with the same id")

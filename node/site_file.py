@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager
 from math import inf
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,13 +35,15 @@ if TYPE_CHECKING:
     from edge_config.schema import Auth
 
 FILE: Final = "sites.json"
+REVOCATIONS: Final = "revocations.json"
 LOCK: Final = "sites.lock"
 VERSION: Final = 1
 MOST_BYTES: Final = 67_108_864  # of a file: ten thousand sites with a public key each are 10 MB
-MOST_SITES: Final = 10_000  # each costs a look at its keys when the file is read: a second in all
 MOST_WEBHOOKS: Final = 1000  # of a node: each has a task, a file, and a cursor of every shard
 MOST_KEYS: Final = 16  # of one site: a few that are being rotated
 LEAST_SECRET_BYTES: Final = 32  # RFC 7518, 3.2
+LOCK_SECONDS: Final = 10.0  # for another command to end, which takes a second at most
+LOCK_POLL_SECONDS: Final = 0.02
 
 T = TypeVar("T")
 
@@ -139,8 +143,8 @@ def checked(data_dir: Path, content: SiteFile, auth: Auth, api_keys: tuple[ApiKe
         SitesFault: It can't be used.
     """
     path = data_dir / FILE
-    if len(content.sites) > MOST_SITES:
-        raise SitesFault(f"{path} has {len(content.sites)} sites; {MOST_SITES} are the most on one node.")
+    if len(content.sites) > auth.sites:
+        raise SitesFault(f"{path} has {len(content.sites)} sites; {auth.sites} are the most (auth.sites).")
     if (webhooks := sum(len(entry.webhooks) for entry in content.sites)) > MOST_WEBHOOKS:
         raise SitesFault(f"{path} has {webhooks} webhooks; {MOST_WEBHOOKS} are the most on one node.")
     further = []
@@ -178,7 +182,7 @@ def locked(data_dir: Path) -> Iterator[None]:
     """Be the only writer of the files of sites for a while.
 
     Raises:
-        SitesFault: The directory can't be written.
+        SitesFault: The directory can't be written, or somebody else goes on writing.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -186,10 +190,29 @@ def locked(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise SitesFault(f"{data_dir} can't be written: {error.strerror}. Give the node's own --data-dir.") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wait_locked(lock, data_dir / LOCK)
+        for name in (FILE, REVOCATIONS):
+            for left in data_dir.glob(f".{name}.*"):  # by a command that was killed
+                left.unlink(missing_ok=True)
         yield
     finally:
         os.close(lock)
+
+
+def _wait_locked(lock: int, path: Path) -> None:
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise SitesFault(
+                    f"Another command has been changing the sites for {LOCK_SECONDS:g} s. Wait for it, or end it:"
+                    f" fuser {path} names it."
+                ) from None
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return
 
 
 def read_json(path: Path, form: type[T]) -> T | None:
@@ -199,7 +222,10 @@ def read_json(path: Path, form: type[T]) -> T | None:
         SitesFault: It can't be read, or is of another form.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        status = path.stat()
+        if not S_ISREG(status.st_mode):  # a pipe would never end, nor would a device
+            raise SitesFault(f"{path} is no file. Restore it from a backup.")
+        if status.st_size > MOST_BYTES:
             raise SitesFault(f"{path} is larger than {MOST_BYTES} bytes.")
         return msgspec.json.decode(path.read_bytes(), type=form)
     except FileNotFoundError:

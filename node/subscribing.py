@@ -36,7 +36,13 @@ def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> N
     check_entrance(channel, parts, identity, origin)
     require(kind.subscribe, identity, origin, f"subscribing to {channel!r}")
     joining = Joining(session.gateway, identity.user, RoomId(identity.site, channel), kind, request, origin, grant)
-    session.enter("subscribe", command_id, [joining], lambda: codec.subscribed(command_id, joining.result(codec)))
+
+    def answer() -> bytes:
+        if why := session.authenticator.withdrawn(identity, grant):  # while the room was opened
+            raise denied(why)
+        return codec.subscribed(command_id, joining.result(codec))
+
+    session.enter("subscribe", command_id, [joining], answer)
 
 
 def unsubscribe(session: Session, command_id: int, request: ChannelRequest) -> None:
@@ -57,7 +63,7 @@ def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -
     if not request.token:
         raise CommandError(ErrorCode.BAD_REQUEST, "sub_refresh needs a token")
     grant = _grant(session, request.token, request.channel)
-    session.expire_subscription_in(subscription, grant.ttl)
+    session.hold(subscription, grant)
     session.transport.send(session.transport.codec.expiry(command_id, "sub_refresh", expiry(grant.ttl)))
 
 

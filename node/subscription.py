@@ -24,15 +24,17 @@ class Subscription:
         wants_joins: Whether the client is told of joins and leaves.
         delta: Whether the client is given quoted data, and differences.
         may_publish: Whether the client may publish here.
+        grant: What a token says of it.
         expires_at: Monotonic seconds of its end, refresh and grace considered; None: it does not expire.
     """
 
-    __slots__ = ("delta", "expires_at", "info", "may_publish", "origin", "room", "session", "wants_joins")
+    __slots__ = ("delta", "expires_at", "grant", "info", "may_publish", "origin", "room", "session", "wants_joins")
 
     def __init__(self, session: Session, room: Room, joining: Joining, info: bytes) -> None:
         self.session, self.room, self.origin, self.info = session, room, joining.origin, info
         self.wants_joins, self.delta = joining.wants_joins, joining.delta
         self.may_publish = allows(room.kind.publish, session.identity, joining.origin)
+        self.grant = joining.grant
         self.expires_at: float | None = None
 
     @property

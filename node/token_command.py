@@ -102,7 +102,8 @@ def inspect(
             remark(f"{name}: {_told(moment)}")
     if not any(site.verifies for site in sites):
         raise failure(f"Not verified. {UNCONFIGURED}")
-    gate = Authenticator(sites, guest_key=b"inspecting makes no guests", revocations=revoked, key_sets=_PublishedKeys())
+    published = _PublishedKeys(settings.auth.jwks_fetch_seconds)
+    gate = Authenticator(sites, guest_key=b"inspecting makes no guests", revocations=revoked, key_sets=published)
     site, problem = _verdict(gate, given, claims)
     if problem:
         raise failure(f"Refused: {problem}.")
@@ -138,7 +139,9 @@ def revoke(  # noqa: PLR0913 (one parameter per flag)
     with expected_faults():
         if site_file.load(folder, settings.auth).get(site) is None:
             raise failure(f"There is no site {site!r}; chat-node site list shows all.", MISUSED)
-        revocations.revoke(folder, site, token_id=jti, user=user, before=moment, until=until, now=now)
+        revocations.revoke(
+            folder, site, token_id=jti, user=user, before=moment, until=until, now=now, most=settings.auth.revocations
+        )
     what = f"token {jti!r}" if jti else f"tokens of {user!r}" if user else "tokens"
     remark(
         f"Revoked {what}"
@@ -147,7 +150,14 @@ def revoke(  # noqa: PLR0913 (one parameter per flag)
 
 
 class _PublishedKeys:
-    """Public keys that sites publish, fetched when they are asked for."""
+    """Public keys that sites publish, fetched when they are asked for.
+
+    Args:
+        seconds: For one fetch.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
 
     def find(self, url: str, key_id: str, algorithm: str) -> Sequence[VerificationKey]:
         """See `auth.KeySets`; what can't be fetched ends the command."""
@@ -156,7 +166,7 @@ class _PublishedKeys:
         from node import jwks  # noqa: PLC0415
 
         try:
-            keys = jwks.read_set(trio.run(jwks.fetch, url))
+            keys = jwks.read_set(trio.run(jwks.fetch, url, self._seconds))
         except jwks.KeySetFault as fault:
             raise failure(f"Not verified. The keys at {url} can't be had: {fault}.") from None
         return jwks.matching(keys, key_id, algorithm)

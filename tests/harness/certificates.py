@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
@@ -21,6 +22,17 @@ class Identity(NamedTuple):
 
     certificate: Path
     key: Path
+
+
+def trust(identity: Identity) -> ssl.SSLContext:
+    """For a client that reads in one thread and writes in another, as that of `websockets.sync` does.
+
+    OpenSSL allows no two threads in one connection. In TLS 1.3 a server's session tickets come after the handshake, and
+    a write beside the read that takes them may never be sent; in TLS 1.2 nothing comes by itself.
+    """
+    context = ssl.create_default_context(cafile=str(identity.certificate))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def make_identity(folder: Path, name: str, *, password: bytes = b"") -> Identity:

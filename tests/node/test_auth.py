@@ -171,7 +171,7 @@ GUEST = Identity("default", "guest:1", guest=True)
 )
 def test_a_subscription_token_opens_its_channel(who: Identity, claims: dict[str, Any]) -> None:
     shown = token(channel="$a", exp=NOW + 60, info={"x": 1}, **claims)
-    assert authenticator().subscription(shown, who, "c1", "$a") == Grant(b'{"x":1}', b"", 60)
+    assert authenticator().subscription(shown, who, "c1", "$a") == Grant(b'{"x":1}', b"", 60, issued=None)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,42 @@ def test_a_retry_gets_the_first_result_whatever_became_of_the_target(world: Worl
     assert types.count(ACTIONS[method].name) == (1 if method != "edit" else 0)
 
 
+@pytest.mark.parametrize("method", ACTIONS)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_retry_gets_the_first_result_though_retention_dropped_the_target(
+    world: World, method: str, own: bool
+) -> None:
+    author, moderator = world.connected("u1"), world.connected("u2", role="moderator")
+    said(author, 1)
+    if method == "restore":
+        rpc(author, "delete", id="d0", target=1)
+    actor = author if (own and method not in {"restore", "pin", "unpin"}) or method == "edit" else moderator
+    given = {"id": "a1", "target": 1, **EXTRAS.get(method, {})}
+    first = rpc(actor, method, **given)
+    (room,) = world.gateway.rooms.values()
+    room.floor = 1
+    assert rpc(actor, method, **given) == first
+    assert rpc(actor, method, **given | {"id": "a2"}) == 107
+    assert rpc(actor, method, **given | {"target": 2}) == 107
+
+
+@pytest.mark.parametrize("method", ["send", "edit", "delete", "react"])
+@pytest.mark.parametrize("ruling", ["mute", "lock", "ban"])
+def test_a_retry_gets_the_first_result_though_the_user_may_not_write_any_more(
+    world: World, method: str, ruling: str
+) -> None:
+    author, moderator = world.connected("u1"), world.connected("u2", role="moderator")
+    said(author, 1)
+    about = {"content": "Hi"} if method == "send" else {"target": 1, **EXTRAS.get(method, {})}
+    first = rpc(author, method, id="a1", **about)
+    rpc(moderator, ruling, id="x", **({} if ruling == "lock" else {"user": "u1"}))
+    assert rpc(author, method, id="a1", **about) == first
+    assert rpc(author, method, id="a2", **about) == 103
+    assert len(served(moderator)) == 2
+    assert author.ask("publish", {"channel": "r", "data": {"id": "m1", "content": "Hello"}}) == {}
+    assert author.code("publish", {"channel": "r", "data": {"id": "m9", "content": "Hello"}}) == 103
+
+
 def test_a_retry_of_a_removed_message_does_not_show_it(world: World) -> None:
     author = world.connected("u1")
     said(author, 1, "secret")

@@ -74,6 +74,32 @@ def notices(client: Client) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("method", RULINGS)
+def test_a_retry_gets_the_first_result_though_the_moderator_is_none_any_more(method: str) -> None:
+    node = world()
+    owner, second = member(node, "u2", "owner"), member(node, "u3")
+    rpc(owner, "grant", user="u3", role="owner")
+    first = rpc(second, method, id="x")
+    rpc(owner, "grant", user="u3", role="member")
+    assert rpc(second, method, id="x") == first == {}
+    assert rpc(second, method, id="y") == 103
+
+
+def test_a_full_room_takes_retries_and_other_terms_for_those_whom_it_knows() -> None:
+    kinds = {"default": RoomKind()}
+    node = World(Config(auth=Auth(insecure=True), rates=RATES, kinds=kinds, limits=Limits(room_rules=2)))
+    moderator = member(node, "u2", "moderator")
+    for user in ("a", "b"):
+        assert rpc(moderator, "mute", id=f"m-{user}", user=user, seconds=60) == {}
+    assert rpc(moderator, "mute", id="m-b", user="b", seconds=60) == {}
+    assert rpc(moderator, "mute", id="m-b2", user="b", seconds=3600) == {}
+    assert rpc(moderator, "mute", id="m-c", user="c", seconds=60) == 106
+    assert rpc(moderator, "ban", id="b-b", user="b", seconds=60) == 106
+    assert rpc(moderator, "kick", id="k-c", user="c") == {}
+    assert rpc(moderator, "unmute", id="u-a", user="a") == {}
+    assert rpc(moderator, "mute", id="m-c", user="c", seconds=60) == {}
+
+
+@pytest.mark.parametrize("method", RULINGS)
 @pytest.mark.parametrize(("role", "may"), [("", False), ("admin", False), ("moderator", True), ("owner", True)])
 def test_who_may(method: str, role: str, may: bool) -> None:
     node = world()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import ssl
+from collections import Counter
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -121,23 +122,19 @@ async def test_ten_thousand_subscriptions_stop_at_the_limit(tmp_path: Path) -> N
     async with node(tmp_path) as where, open_websocket_url(clients_url(where)) as client:
         await say(client, {"id": 1, "connect": {}})
         await hear(client)
-        answered = refused = 0
-
-        async def read() -> None:
-            nonlocal answered, refused
-            while answered < 10_000:
+        codes: Counter[int] = Counter()
+        waiting = list(range(2, 10_002))
+        while waiting:
+            asked, waiting = waiting[:1000], waiting[1000:]
+            await say(client, *({"id": number, "subscribe": {"channel": f"r{number}"}} for number in asked))
+            for _ in asked:
                 heard = await hear(client)
-                answered += 1
-                refused += heard.get("error", {}).get("code") == 106
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
-            for start in range(0, 10_000, 500):
-                await say(
-                    client,
-                    *({"id": 2 + n, "subscribe": {"channel": f"r{n}"}} for n in range(start, start + 500)),
-                )
-        assert refused == 10_000 - 500
+                code = heard.get("error", {}).get("code", 0)
+                if code == 100:  # on a busy machine it took too long, and a client asks again
+                    waiting.append(heard["id"])
+                else:
+                    codes[code] += 1
+        assert codes == {0: 500, 106: 10_000 - 500}
         assert await chats(where)
 
 

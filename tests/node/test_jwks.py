@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from edge_config.schema import Auth
 from node import jwks, jws
 from node.auth import Authenticator, InvalidToken, KeysAwaited
 from node.jwks import KeySetFault, KeySets, fetch, read_set
+from node.origins import Arrival
 from node.sites import Site, Sites
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
+QUICK = Auth(jwks_retry_seconds=0.05, jwks_fetch_seconds=0.5)
 ED = ed25519.Ed25519PrivateKey.generate()
 
 
@@ -71,9 +74,9 @@ async def serving() -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def running(url: str) -> AsyncIterator[KeySets]:
+async def running(url: str, bounds: Auth = QUICK) -> AsyncIterator[KeySets]:
     async with trio.open_nursery() as nursery:
-        sets = KeySets(lambda: [url])
+        sets = KeySets(lambda: [url], bounds)
         nursery.start_soon(sets.run)
         yield sets
         nursery.cancel_scope.cancel()
@@ -89,8 +92,6 @@ async def found(sets: KeySets, url: str, key_id: str, algorithm: str) -> list[st
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "TICK_SECONDS", 0.01)
-    monkeypatch.setattr(jwks, "LEAST_SECONDS", 0.05)
-    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.5)
 
 
 @pytest.mark.parametrize(("private", "algorithm"), [(RSA, "RS256"), (EC, "ES256"), (ED, "EdDSA")])
@@ -98,7 +99,7 @@ async def test_a_token_is_verified_as_soon_as_the_set_is_there(private: Any, alg
     async with serving() as server:
         server.give(body(jwk(private, "k")))
         gate: Authenticator
-        sets = KeySets(lambda: [server.url])
+        sets = KeySets(lambda: [server.url], QUICK)
         gate = Authenticator(Sites([Site("a", jwks=server.url)]), b"g", key_sets=sets)
         token = jwt.encode({"sub": "u"}, private, algorithm, {"kid": "k"})
         with pytest.raises(KeysAwaited):
@@ -139,11 +140,10 @@ async def test_an_outage_leaves_the_last_good_set_and_hope_for_the_rest() -> Non
                 assert await found(sets, server.url, "k", "EdDSA") == ["k"]
 
 
-async def test_unknown_keys_do_not_make_us_flood_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwks, "LEAST_SECONDS", 60.0)
+async def test_unknown_keys_do_not_make_us_flood_a_server() -> None:
     async with serving() as server:
         server.give(body(jwk(ED, "k")))
-        async with running(server.url) as sets:
+        async with running(server.url, Auth(jwks_retry_seconds=60.0)) as sets:
             await found(sets, server.url, "k", "EdDSA")
             for number in range(2000):
                 assert sets.find(server.url, f"x{number}", "EdDSA") is None
@@ -156,7 +156,7 @@ async def test_a_server_that_does_not_answer_is_given_up() -> None:
     async with serving() as server:
         server.answer = None
         with pytest.raises(KeySetFault, match="no answer within"):
-            await fetch(server.url)
+            await fetch(server.url, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,14 @@ async def test_a_bad_answer_is_a_fault(answer: bytes, complaint: str) -> None:
     async with serving() as server:
         server.answer = answer
         with pytest.raises(KeySetFault, match=complaint):
-            await fetch(server.url)
+            await fetch(server.url, 0.5)
 
 
 async def test_a_server_that_is_down_is_a_fault() -> None:
     async with serving() as server:
         url = server.url
     with pytest.raises(KeySetFault, match="OSError"):
-        await fetch(url)
+        await fetch(url, 0.5)
 
 
 def test_keys_of_no_use_are_passed_over() -> None:
@@ -212,7 +212,7 @@ def test_what_is_no_set_is_a_fault(content: bytes) -> None:
 @pytest.mark.parametrize("url", ["https://a..b/", "http://127.0.0.1:1/ \u00e9", "https://" + "a" * 70 + ".example/"])
 async def test_an_address_that_can_not_be_is_a_fault(url: str) -> None:
     with pytest.raises(KeySetFault):
-        await fetch(url)
+        await fetch(url, 0.5)
 
 
 VALUES = (
@@ -233,7 +233,7 @@ def test_a_strange_key_is_passed_over(private: Any, changes: dict[str, Any]) -> 
 async def test_what_goes_wrong_with_one_set_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    async def broken(url: str) -> bytes:
+    async def broken(url: str, _: float) -> bytes:
         asked.append(url)
         await trio.lowlevel.checkpoint()
         if url.endswith("bad"):
@@ -241,7 +241,7 @@ async def test_what_goes_wrong_with_one_set_does_not_end_the_others(monkeypatch:
         return body(jwk(ED, "k"))
 
     monkeypatch.setattr(jwks, "fetch", broken)
-    sets = KeySets(lambda: ["https://bad", "https://good"])
+    sets = KeySets(lambda: ["https://bad", "https://good"], QUICK)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sets.run)
         with trio.fail_after(20):
@@ -249,3 +249,29 @@ async def test_what_goes_wrong_with_one_set_does_not_end_the_others(monkeypatch:
                 await trio.sleep(0.01)
             assert await found(sets, "https://good", "k", "EdDSA") == ["k"]
         nursery.cancel_scope.cancel()
+
+
+async def test_slow_servers_do_not_keep_the_sets_of_others_away() -> None:
+    async with serving() as slow, serving() as quick:
+        slow.answer = None
+        quick.give(body(jwk(ED, "k")))
+        urls = [f"{slow.url}&site={number}" for number in range(3)] + [quick.url]
+        sets = KeySets(lambda: urls, Auth(jwks_retry_seconds=0.05, jwks_fetch_seconds=60.0, jwks_fetches=4))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sets.run)
+            assert await found(sets, quick.url, "k", "EdDSA") == ["k"]
+            nursery.cancel_scope.cancel()
+
+
+def test_a_token_of_one_of_very_many_sites_with_sets_has_to_say_whose_it_is() -> None:
+    sites = Sites([Site(f"s{number}", jwks=f"https://s{number}.example/") for number in range(17)])
+    sets = KeySets(lambda: (), QUICK)
+    gate = Authenticator(sites, b"g", key_sets=sets)
+    for site in sites:
+        sets.find(site.jwks, "k", "EdDSA")
+        sets._sets[site.jwks].complete = float("inf")  # fetched, and the key is in none of them
+    token = jwt.encode({"sub": "u"}, ED, "EdDSA", {"kid": "k"})
+    with pytest.raises(InvalidToken, match="its site is not clear"):
+        gate.connection(token, "")
+    with pytest.raises(InvalidToken, match="no key with kid"):
+        gate.connection(token, "", Arrival("s16"))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from node import revocations
 from node.auth import Authenticator, RevokedToken, make_token
 from node.revocations import Revocations, Revoked, SiteRevocations, forget, read, revoke
 from node.site_file import SitesFault
@@ -97,9 +96,9 @@ def test_a_client_lapses_with_its_site_and_a_guest_with_its_admission() -> None:
 
 
 def test_what_is_revoked_is_on_disk_for_its_owner_only(tmp_path: Path) -> None:
-    revoke(tmp_path, "a", token_id="t", before=0, until=None, now=NOW)
-    revoke(tmp_path, "a", user="u", before=NOW, until=None, now=NOW)
-    revoke(tmp_path, "b", before=NOW, until=None, now=NOW)
+    revoke(tmp_path, "a", token_id="t", before=0, until=None, now=NOW, most=9)
+    revoke(tmp_path, "a", user="u", before=NOW, until=None, now=NOW, most=9)
+    revoke(tmp_path, "b", before=NOW, until=None, now=NOW, most=9)
     found = read(tmp_path)
     assert found.refusal("a", "", "t", NOW, NOW)
     assert found.refusal("a", "u", "", NOW - 1, NOW)
@@ -110,31 +109,30 @@ def test_what_is_revoked_is_on_disk_for_its_owner_only(tmp_path: Path) -> None:
 
 def test_a_later_revocation_never_takes_back_an_earlier_one(tmp_path: Path) -> None:
     for before in (NOW, NOW - 100):
-        revoke(tmp_path, "a", user="u", before=before, until=None, now=NOW)
-        revoke(tmp_path, "a", before=before, until=None, now=NOW)
+        revoke(tmp_path, "a", user="u", before=before, until=None, now=NOW, most=9)
+        revoke(tmp_path, "a", before=before, until=None, now=NOW, most=9)
     assert read(tmp_path).refusal("a", "u", "", NOW - 1, NOW)
     assert read(tmp_path).refusal("a", "v", "", NOW - 1, NOW)
 
 
 def test_what_has_ended_is_dropped_at_the_next_change(tmp_path: Path) -> None:
-    revoke(tmp_path, "a", token_id="old", before=0, until=NOW + 5, now=NOW)
-    revoke(tmp_path, "a", user="old", before=NOW, until=NOW + 5, now=NOW)
-    revoke(tmp_path, "b", token_id="new", before=0, until=None, now=NOW + 6)
+    revoke(tmp_path, "a", token_id="old", before=0, until=NOW + 5, now=NOW, most=9)
+    revoke(tmp_path, "a", user="old", before=NOW, until=NOW + 5, now=NOW, most=9)
+    revoke(tmp_path, "b", token_id="new", before=0, until=None, now=NOW + 6, most=9)
     assert b"old" not in (tmp_path / "revocations.json").read_bytes()
 
 
-def test_too_many_are_refused_and_told_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocations, "MOST_ENTRIES", 2)
+def test_too_many_are_refused_and_told_the_mend(tmp_path: Path) -> None:
     for name in ("t1", "t2"):
-        revoke(tmp_path, "a", token_id=name, before=0, until=None, now=NOW)
-    with pytest.raises(SitesFault, match="--before"):
-        revoke(tmp_path, "a", token_id="t3", before=0, until=None, now=NOW)
+        revoke(tmp_path, "a", token_id=name, before=0, until=None, now=NOW, most=2)
+    with pytest.raises(SitesFault, match=r"auth\.revocations.*--before"):
+        revoke(tmp_path, "a", token_id="t3", before=0, until=None, now=NOW, most=2)
     assert not read(tmp_path).refusal("a", "", "t3", NOW, NOW)
-    revoke(tmp_path, "b", token_id="t3", before=0, until=None, now=NOW)
+    revoke(tmp_path, "b", token_id="t3", before=0, until=None, now=NOW, most=2)
 
 
 def test_a_removed_site_leaves_nothing(tmp_path: Path) -> None:
-    revoke(tmp_path, "a", token_id="t", before=0, until=None, now=NOW)
+    revoke(tmp_path, "a", token_id="t", before=0, until=None, now=NOW, most=9)
     forget(tmp_path, "b")
     assert read(tmp_path)
     forget(tmp_path, "a")

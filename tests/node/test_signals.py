@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.harness.certificates import Identity, make_identity
+from tests.harness.certificates import Identity, make_identity, trust
 from tests.harness.chat_socket import connected
 from tests.harness.node_process import NodeProcess, wait_for
 
@@ -45,7 +45,7 @@ def test_sighup_changes_the_certificate_of_new_connections(tmp_path: Path) -> No
     served = Identity(tmp_path / "served.crt", tmp_path / "served.key")
     install(first, served)
     settings = {"LISTEN__TLS_CERTIFICATE": served.certificate, "LISTEN__TLS_KEY": served.key}
-    trusts = {identity: ssl.create_default_context(cafile=identity.certificate) for identity in (first, second)}
+    trusts = {identity: trust(identity) for identity in (first, second)}
     with (
         NodeProcess(tmp_path, settings=settings) as node,
         connected(node.url, "ann", trusts[first]) as ann,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -198,3 +202,57 @@ def test_only_what_others_can_not_forge_is_fetched(url: str, safe: bool) -> None
 def test_a_site_of_the_file_is_no_other_than_what_it_says(tmp_path: Path) -> None:
     write(tmp_path, site())
     assert list(load(tmp_path, Auth())) == [Site("a")]
+
+
+# -- writers -----------------------------------------------------------------------------------------------------
+
+KILLED_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from edge_config.schema import Auth
+from node import site_file
+from node.site_file import SiteEntry, change
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(Path if sys.argv[2] == "rename" else os, sys.argv[2], die)
+with change(Path(sys.argv[1]), Auth()) as content:
+    content.sites.append(SiteEntry("killed", guests=True))
+"""
+
+
+@pytest.mark.parametrize("moment", ["fsync", "rename"])
+def test_a_writer_that_is_killed_leaves_the_file_as_it_was_and_the_next_one_writes(tmp_path: Path, moment: str) -> None:
+    add(tmp_path, "a")
+    done = subprocess.run([sys.executable, "-c", KILLED_WRITER, tmp_path, moment], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert names(tmp_path) == ["a"]
+    assert len(list(tmp_path.glob(".sites.json.*"))) == 1, "it was killed in the midst of writing"
+    add(tmp_path, "b")
+    assert names(tmp_path) == ["a", "b"]
+    assert not list(tmp_path.glob(".sites.json.*")), "what it left behind has secrets in it"
+
+
+def test_two_writers_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: add(tmp_path, f"s{number}"), range(40)))
+    assert sorted(names(tmp_path)) == sorted(f"s{number}" for number in range(40))
+
+
+def test_a_writer_that_does_not_end_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_file, "LOCK_SECONDS", 0.05)
+    with site_file.locked(tmp_path), pytest.raises(SitesFault, match=r"Another command .* fuser .*sites\.lock"):
+        add(tmp_path, "a")
+    add(tmp_path, "a")
+
+
+def add(folder: Path, name: str) -> None:
+    with change(folder, Auth()) as content:
+        content.sites.append(SiteEntry(name, guests=True))
+
+
+def names(folder: Path) -> list[str]:
+    return [site.name for site in site_file.read(folder).sites]

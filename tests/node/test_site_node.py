@@ -24,7 +24,7 @@ from node import revocations
 from node.auth import make_token
 from node.cli import app
 from node.site_file import KeyEntry, SiteEntry, change
-from tests.harness.node_process import NodeProcess, wait_for
+from tests.harness.node_process import SECRET, NodeProcess, wait_for
 from tests.harness.node_process import token as default_token
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ class Client:
     def _drain(self) -> NoReturn:
         while True:
             self._socket.recv(timeout=20)
+
+    def pushed(self, kind: str) -> dict[str, Any]:
+        """The first push of a kind; waits for it."""
+        while not (found := [push for push in self.pushes if kind in push]):
+            messages = map(json.loads, str(self._socket.recv(timeout=20)).splitlines())
+            self.pushes += [message["push"] for message in messages if "push" in message]
+        return found[0]
 
     def closed(self) -> tuple[int, str]:
         """Code and reason with which the node ends the connection."""
@@ -286,7 +293,7 @@ def test_what_is_revoked_ends_at_once_and_does_not_come_back(tmp_path: Path) -> 
         joined(tab, token("a", "ann", jti="mine"))
         joined(bob, token("a", "bob"))
         now = time.time()
-        revocations.revoke(node.data_dir, "a", token_id="stolen", before=0, until=None, now=now)
+        revocations.revoke(node.data_dir, "a", token_id="stolen", before=0, until=None, now=now, most=9)
         assert ann.closed() == (3500, "invalid token: it was revoked")
         assert tab.ask("ping")["ping"] == {}
 
@@ -296,7 +303,7 @@ def test_what_is_revoked_ends_at_once_and_does_not_come_back(tmp_path: Path) -> 
         tab._socket.send(json.dumps({"id": 99, "refresh": {"token": stolen}}))
         assert tab.closed() == (3500, "invalid token: it was revoked")
 
-        revocations.revoke(node.data_dir, "a", user="bob", before=now, until=None, now=now)
+        revocations.revoke(node.data_dir, "a", user="bob", before=now, until=None, now=now, most=9)
         assert bob.closed()[0] == 3500
         with client(node) as fresh:
             joined(fresh, token("a", "bob", iat=int(now) + 2))
@@ -305,3 +312,60 @@ def test_what_is_revoked_ends_at_once_and_does_not_come_back(tmp_path: Path) -> 
             again._socket.send(json.dumps({"id": 1, "connect": {"token": stolen}}))
             assert again.closed()[0] == 3500
         assert wait_for("the count", lambda: node.metrics().get('chat_node_tokens_refused_total{reason="revoked"}'))
+
+
+def site(node: NodeProcess, *arguments: str) -> str:
+    """What a command of `chat-node` prints, run while the node runs."""
+    environment = {"CHAT_NODE_NODE__DATA_DIR": str(node.data_dir), "CHAT_NODE_AUTH__SECRET": SECRET}
+    done = CliRunner().invoke(app, list(arguments), env=environment)
+    assert done.exit_code == 0, done.output
+    return done.stdout.strip()
+
+
+def accepts(node: NodeProcess, shown: str) -> bool:
+    with client(node) as who:
+        who._socket.send(json.dumps({"id": 1, "connect": {"token": shown}}))
+        try:
+            return "connect" in json.loads(str(who._socket.recv(timeout=20)))
+        except ConnectionClosed:
+            return False
+
+
+def test_the_commands_take_effect_without_a_restart(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path) as node:
+        site(node, "site", "add", "shop")
+        shown = site(node, "token", "create", "--site", "shop", "--user", "ann")
+        wait_for("the site", lambda: accepts(node, shown))
+        site(node, "site", "rotate-key", "shop", "--grace", "0")
+        fresh = site(node, "token", "create", "--site", "shop", "--user", "ann")
+        wait_for("the new key", lambda: accepts(node, fresh))
+        assert not accepts(node, shown)
+        with client(node) as ann, client(node) as bob:
+            joined(ann, fresh)
+            joined(bob, default_token("bob"))
+            site(node, "site", "remove", "shop")
+            assert ann.closed() == (3500, "invalid token: its site was removed")
+            assert bob.ask("ping")["ping"] == {}
+        assert not accepts(node, fresh)
+        listed = [json.loads(line)["site"] for line in site(node, "site", "list", "--json").splitlines()]
+        assert listed == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "revoked"),
+    [({"jti": "t"}, ("--jti", "t")), ({"iat": 1000}, ("--user", "ann")), ({"iat": 1000}, ("--before", "2026-01-01"))],
+)
+def test_a_subscription_whose_token_is_revoked_ends_at_once(
+    tmp_path: Path, claims: dict[str, object], revoked: tuple[str, str]
+) -> None:
+    with NodeProcess(tmp_path) as node, client(node) as ann:
+        later = int(time.time()) + 4  # within the leeway: issued after what is revoked now
+        assert "connect" in ann.ask("connect", token=default_token("ann", iat=later))
+        shown = default_token("ann", channel="$c", **claims)
+        assert "subscribe" in ann.ask("subscribe", channel="$c", token=shown)
+        site(node, "token", "revoke", *revoked)
+        push = ann.pushed("unsubscribe")
+        assert (push["channel"], push["unsubscribe"]["code"]) == ("$c", 2000)
+        assert "revoked" in push["unsubscribe"]["reason"]
+        refused = ann.ask("subscribe", channel="$c", token=shown)["error"]
+        assert (refused["code"], "revoked" in refused["message"]) == (103, True)
