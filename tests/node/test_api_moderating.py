@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from node import chat_ruling
+from edge_config.limits import Limits
 from node.api_table import METHODS
 from node.chat_rules import RULINGS
 from tests.harness.api import KEY, READING, post
@@ -300,7 +300,7 @@ def test_what_is_refused_says_why(  # noqa: PLR0917 - a row of the table
 
 
 def test_a_full_room_takes_nothing_more_but_undoes(node: NodeProcess, room: str) -> None:
-    users = [f"u{number}" for number in range(chat_ruling.MOST_RULES)]
+    users = [f"u{number}" for number in range(Limits().room_rules)]
     for start in range(0, len(users), 1000):
         commands = [{"mute": {"channel": room, "user": user}} for user in users[start : start + 1000]]
         replies = post(node.internal, "batch", {"commands": commands, "parallel": True}).body["replies"]
