@@ -6,7 +6,7 @@ by themselves; ended entries are dropped at each change.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -15,7 +15,6 @@ from node.site_file import REVOCATIONS, SitesFault, locked, read_json, write_jso
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
 
 
 class Revoked(Struct, forbid_unknown_fields=True, omit_defaults=True):
