@@ -12,6 +12,7 @@ import time
 from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -23,7 +24,7 @@ from starlette.responses import Response
 from node import api_calls as calls
 from node.api_desk import Pending
 from node.api_table import BATCH, EVERY, METHODS, BatchRequest
-from node.codes import CommandError, ErrorCode
+from node.codes import CommandError, ErrorCode, too_many
 from node.ratelimit import Bucket
 from node.session import COMMAND_SECONDS
 
@@ -63,9 +64,9 @@ T = TypeVar("T", bound=Struct)
 class Refused(Exception):
     """The request itself is not to be had; `fields` are header fields of the answer."""
 
-    def __init__(self, status: HTTPStatus, code: ErrorCode, detail: str, **fields: str) -> None:
+    def __init__(self, status: HTTPStatus, error: CommandError | ErrorCode, detail: str = "", **fields: str) -> None:
         super().__init__(detail)
-        self.status, self.error = status, CommandError(code, detail)
+        self.status, self.error = status, error if isinstance(error, CommandError) else CommandError(error, detail)
         self.fields = {name.replace("_", "-"): value for name, value in fields.items()}
 
 
@@ -131,9 +132,8 @@ class Api:
             self._rates[site] = Bucket(rate, rate * BURST_SECONDS, now)
         wait = self._rates[site].take(now)
         if wait:
-            after = str(max(1, round(wait)))
-            detail = f"wait {wait:.1f} s (api.site_requests)"
-            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, ErrorCode.TOO_MANY_REQUESTS, detail, retry_after=after)
+            error = too_many(wait, "api.site_requests")
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, error, retry_after=str(ceil(wait)))
 
     async def _read(self, request: Request) -> bytes:
         """The body.
@@ -309,4 +309,4 @@ def _error(error: CommandError, status: HTTPStatus, fields: Mapping[str, str]) -
 
 
 def _error_json(error: CommandError) -> bytes:
-    return msgspec.json.encode({"error": calls.ErrorBody(int(error.code), error.message)})
+    return msgspec.json.encode({"error": calls.ErrorBody.of(error)})

@@ -6,11 +6,14 @@ be honoured is refused with 108, so that nobody believes in it.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from node.chat_rules import MOST_SECONDS
+
+if TYPE_CHECKING:
+    from node.codes import CommandError
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Offset: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -67,10 +70,16 @@ class BroadcastRequest(Content, kw_only=True):
 
 
 class ErrorBody(Struct):
-    """Why something was not done; `code` is of the client protocol's table."""
+    """Why something was not done; `code` is of the client protocol's table, and `retryAfter` seconds to wait."""
 
     code: int
     message: str
+    retry_after: float | UnsetType = field(default=UNSET, name="retryAfter")
+
+    @classmethod
+    def of(cls, error: CommandError) -> Self:
+        """What is told of an error."""
+        return cls(int(error.code), error.message, error.retry_after or UNSET)
 
 
 class PublishReply(Struct):

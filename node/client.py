@@ -243,6 +243,14 @@ class Client:
         """Take a reaction back."""
         return await self._submit(channel, "unreact", {"target": target, "emoji": emoji}, id, SEND_SECONDS)
 
+    async def pin(self, channel: str, target: int, *, id: str | None = None) -> Message:  # noqa: A002
+        """Pin a message; for those who moderate."""
+        return await self._submit(channel, "pin", {"target": target}, id, SEND_SECONDS)
+
+    async def unpin(self, channel: str, target: int, *, id: str | None = None) -> Message:  # noqa: A002
+        """Take a pin off; for those who moderate."""
+        return await self._submit(channel, "unpin", {"target": target}, id, SEND_SECONDS)
+
     async def restore(self, channel: str, target: int, *, id: str | None = None) -> Message:  # noqa: A002
         """Undo the removal of a message; for those who moderate."""
         return await self._submit(channel, "restore", {"target": target}, id, SEND_SECONDS)
@@ -371,14 +379,19 @@ class Client:
         """Show others in a room that the user types, or has stopped. Raises as `history` does."""
         await self._rpc("typing", {"channel": channel, "typing": typing})
 
-    async def read(self, channel: str, sequence: int) -> None:
-        """The user has read a room up to a sequence; smaller ones than before do nothing. Raises as `history` does."""
-        await self._rpc("read", {"channel": channel, "sequence": sequence})
+    async def read(self, channel: str, sequence: int) -> int:
+        """The user has read a room up to a sequence.
+
+        Returns when the mark is on the node's disk, with the one that stands: it never goes back. Raises as `history`
+        does.
+        """
+        answer = await self._rpc("read", {"channel": channel, "sequence": sequence})
+        return int(answer["read"])
 
     async def unread(self, channel: str) -> Unread:
         """What the user has not read in a room. Raises as `history` does."""
         counts = await self._rpc("unread", {"channel": channel})
-        return Unread(counts.get("unread", 0), counts.get("mentions", 0), counts.get("read", 0))
+        return Unread(counts["unread"], counts["mentions"], counts["read"], counts.get("more", False))
 
     async def rpc(self, method: str, params: object) -> Any:  # noqa: ANN401 (any JSON)
         """Any other rpc that changes nothing, or may be carried out twice. Raises as `history` does."""

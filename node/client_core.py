@@ -7,7 +7,6 @@ callback is called exactly once, in one of these calls.
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -45,7 +44,7 @@ REFRESH_SHARE: Final = 0.85  # of a token's time; then a new one is asked for
 MOST_NOTICES: Final = 1000
 EXPIRED: Final = frozenset({int(ErrorCode.TOKEN_EXPIRED), 3005})
 TOO_BIG: Final = 1009  # a message beyond the node's limit: sent again it would be refused again
-_WAIT: Final = re.compile(r"wait (\d+(?:\.\d+)?) s")
+LONGEST_WAIT: Final = 3600.0  # seconds, whatever a node asks for
 
 
 class Link(Enum):
@@ -487,8 +486,7 @@ def _is_final(code: int) -> bool:
 
 def _told_to_wait(error: Error) -> float:
     """Seconds that the node asks to wait; 0: it asks for nothing."""
-    found = _WAIT.search(error.message)
-    return min(float(found[1]), 3600.0) if found else 0.0
+    return min(max(0.0, error.retry_after), LONGEST_WAIT)
 
 
 def _delay(attempts: int, shortest: float, longest: float, jitter: float) -> float:

@@ -114,11 +114,19 @@ class HistoryPage(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """What a user has not read in a room."""
+    """What a user has not read in a room.
+
+    Attributes:
+        unread: Messages of others after the mark.
+        mentions: Those of them that mention the user.
+        read: The mark: the sequence up to which the user has read.
+        more: Whether there may be more of both than the node counts.
+    """
 
     unread: int
     mentions: int
     read: int
+    more: bool = False
 
 
 class Standing(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,11 +23,12 @@ class WireError(ValueError):
 
 
 class Error(Struct, frozen=True):
-    """An error reply."""
+    """An error reply; `retry_after` are seconds to wait, 0.0 if the node does not ask for it."""
 
     code: int = 0
     message: str = ""
     temporary: bool = False
+    retry_after: float = field(default=0.0, name="retryAfter")
 
 
 class Info(Struct, frozen=True):

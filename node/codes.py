@@ -7,6 +7,7 @@ codes from 2500 on make an SDK subscribe again; disconnect codes from 3500 on (a
 from __future__ import annotations
 
 from enum import IntEnum
+from math import ceil
 from typing import Final, Self
 
 REASON_BYTES: Final = 123  # of a close frame (RFC 6455, 5.5: a control frame has 125, two are the code)
@@ -133,12 +134,20 @@ class CommandError(Exception):
     Attributes:
         code: Why.
         message: The code's text with the thing, the value and the mend.
+        retry_after: Seconds after which the same may be tried again; 0.0: nobody can say.
     """
 
-    def __init__(self, code: ErrorCode, detail: str = "") -> None:
+    def __init__(self, code: ErrorCode, detail: str = "", retry_after: float = 0.0) -> None:
         super().__init__(code, detail)
-        self.code = code
+        self.code, self.retry_after = code, retry_after
         self.message = f"{code.text}: {detail}" if detail else code.text
+
+
+def too_many(wait: float, limit: str = "") -> CommandError:
+    """Error 111, with the seconds to wait in words and as a number, and the limit that says so."""
+    seconds = ceil(wait * 10) / 10  # never too early
+    detail = f"wait {seconds:.1f} s ({limit})" if limit else f"wait {seconds:.1f} s"
+    return CommandError(ErrorCode.TOO_MANY_REQUESTS, detail, seconds)
 
 
 def close_reason(text: str, detail: str) -> str:

@@ -408,10 +408,10 @@ class JsonCodec:
 
     def error(self, command_id: int, error: CommandError) -> bytes:
         """See `Codec.error`."""
-        temporary = b',"temporary":true' if error.code.temporary else b""
-        return b'{"id":%d,"error":{"code":%d,"message":%b%b}}' % (
-            command_id, error.code, _encode(error.message), temporary,
-        )  # fmt: skip
+        more = b',"temporary":true' if error.code.temporary else b""
+        if error.retry_after:
+            more += b',"retryAfter":%b' % _encode(error.retry_after)
+        return b'{"id":%d,"error":{"code":%d,"message":%b%b}}' % (command_id, error.code, _encode(error.message), more)
 
     def publication(self, data: bytes, offset: int, info: bytes) -> bytes:
         """See `Codec.publication`."""

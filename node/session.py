@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
 from zlib import crc32
 
-from node import chat_rules
+from node import chat_rules, codes
 from node.auth import NOBODY, Identity
 from node.codes import CLOSE_TEXTS, CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, close_reason
 from node.handlers import HANDLERS, overlaps
@@ -327,7 +327,7 @@ class Session:
     def too_many(self, wait: float, limit: str) -> CommandError:
         """Error 111, with the seconds to wait and the limit that says so."""
         self.gateway.counters.limited[limit] += 1
-        return CommandError(ErrorCode.TOO_MANY_REQUESTS, f"wait {wait:.1f} s ({limit})")
+        return codes.too_many(wait, limit)
 
     # -- answers -------------------------------------------------------------------------------------------------
 

@@ -135,6 +135,25 @@ async def test_typing_is_seen_by_others_and_has_no_place_in_the_room(node: NodeP
     assert event == Publication("typing", 0, {"type": "typing", "userId": "ada", "typing": True})
 
 
+async def test_what_one_has_read_the_other_sees_and_pins_are_entries(node: NodeProcess) -> None:
+    async with (
+        open_client(node.url, token=token("ada")) as ada,
+        open_client(node.url, token=token("mo", role="moderator")) as moderator,
+        ada.subscribe("read") as room,
+    ):
+        with trio.fail_after(SECONDS):
+            target = (await ada.send("read", "Hello", mentions=["mo"]))["sequence"]
+            assert await moderator.unread("read") == (1, 1, 0, False)
+            assert await moderator.read("read", target) == target
+            pinned = await moderator.pin("read", target)
+            unpinned = await moderator.unpin("read", target)
+            assert await moderator.unread("read") == (0, 0, target, False)
+            seen = [await anext(room) for _ in range(4)]
+    assert [entry["type"] for entry in (pinned, unpinned)] == ["pin", "unpin"]
+    read = next(event for event in seen if isinstance(event, Publication) and not event.offset)
+    assert read.data == {"type": "read", "userId": "mo", "sequence": target}
+
+
 async def test_receipts_are_asked_for_as_the_protocol_says() -> None:
     core = ClientCore(1, lambda: 0.0)
     client = Client(ClientLink("ws://127.0.0.1:1", None, None, core))
@@ -151,12 +170,15 @@ async def test_receipts_are_asked_for_as_the_protocol_says() -> None:
 
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(answer, "{}")
-            await client.read("a", 7)
-            nursery.start_soon(answer, '{"unread": 3, "mentions": 1, "read": 7}')
-            assert await client.unread("a") == (3, 1, 7)
+            nursery.start_soon(answer, '{"read": 9}')
+            assert await client.read("a", 7) == 9
+            nursery.start_soon(answer, '{"unread": 3, "mentions": 1, "read": 9}')
+            assert await client.unread("a") == (3, 1, 9, False)
+            nursery.start_soon(answer, '{"unread": 3, "mentions": 1, "read": 9, "more": true}')
+            assert (await client.unread("a")).more
     assert [command["rpc"] for command in asked] == [
         {"method": "read", "data": {"channel": "a", "sequence": 7}},
+        {"method": "unread", "data": {"channel": "a"}},
         {"method": "unread", "data": {"channel": "a"}},
     ]
 
