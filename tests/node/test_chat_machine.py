@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -16,95 +14,11 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from typing_extensions import override
 
-from edge_config.kinds import RoomKind, Who
-from edge_config.limits import Rates
-from edge_config.schema import Auth, Config
-from node.framing import WEB_SOCKET_TEXT, Wire
-from node.gateway import Gateway
-from node.metrics import Metrics
-from node.protocol import JsonCodec
-from node.vitals import Condition
 from router import log as log_module
 from router import room as room_module
-from router.cluster import ClusterOptions
-from router.ids import RoomId
-from router.log import Log, LogOptions
-from router.runtime import Router
-from tests.harness.client import Client, World
+from tests.harness.quiet_node import CHANNEL, QuietNode
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from node.seams import Member, Room
-
-CHANNEL: Final = "r"
-DEADLINE_SECONDS: Final = 20.0
-CONFIG: Final = Config(
-    auth=Auth(insecure=True),
-    rates=Rates(connection_commands=0.0, connection_publishes=0.0, connection_reads=0.0),
-    kinds={"default": RoomKind(publish=Who.ANYONE, read_history=Who.ANYONE)},
-)
 USERS: Final = st.sampled_from(["ann", "bob", "mod"])
-
-
-WIRE = Wire(JsonCodec(), WEB_SOCKET_TEXT)
-
-
-class Quiet(Gateway):
-    """A node's gateway, without connections to push to."""
-
-    @override
-    def join(self, room: Room, member: Member) -> None: ...
-
-    @override
-    def leave(self, room: Room, member: Member) -> None: ...
-
-
-class Node:
-    """A log, a router over it, and clients; closed and opened again at will."""
-
-    def __init__(self, folder: Path, *, cache_bytes: int) -> None:
-        self._told = threading.Event()
-        self.log = Log.open(folder, LogOptions(durable=False, shards=1), self._told.set)
-        self.gateway = Quiet("n1", "0", CONFIG, Metrics(), Condition(), WIRE, None)
-        self.router = Router(
-            self.log, "n1", ClusterOptions(shards=1, cache_bytes=cache_bytes, dedupe_capacity=64), self.gateway
-        )
-        self.gateway.attach(self.router)
-        self.world = World(CONFIG)
-        self.world.gateway = self.gateway  # type: ignore[assignment]  # the real one
-        self._clients: dict[str, Client] = {}
-
-    def client(self, user: str) -> Client:
-        if user not in self._clients:
-            self._clients[user] = self.new_client(user)
-        return self._clients[user]
-
-    def new_client(self, user: str) -> Client:
-        client = self.world.client()
-        token = self.world.token(user, role="moderator" if user == "mod" else "")
-        self.ask(client, "connect", {"token": token})
-        return client
-
-    def ask(self, client: Client, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-        """The answer, when the disk has done its part."""
-        command = client.tell(name, body)
-        self.wait(lambda: client.answer(command) is not None)
-        return client.answer(command)
-
-    def wait(self, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while True:
-            self._told.clear()
-            self.router.drain()
-            if ready():
-                return
-            assert self._told.wait(deadline - time.monotonic()), "what was waited for did not come"
-
-    def file_all(self) -> None:
-        state = self.router.cluster.rooms.get(RoomId("default", CHANNEL))
-        if state is not None:
-            self.wait(lambda: state.filed == state.committed)
 
 
 class ChatRoom(RuleBasedStateMachine):
@@ -115,7 +29,7 @@ class ChatRoom(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.patch = pytest.MonkeyPatch()
         self.prompt = False
-        self.node: Node | None = None
+        self.node: QuietNode | None = None
         self.entries: list[dict[str, Any]] = []  # what each offset says, were nothing removed
         self.removed: dict[int, str] = {}
         self.done: list[tuple[str, str, dict[str, Any], int]] = []  # user, method, data, sequence
@@ -135,7 +49,7 @@ class ChatRoom(RuleBasedStateMachine):
         self.prompt = prompt
         self.patch.setattr(log_module, "FILE_AFTER_SECONDS", 0.0 if prompt else 1e6)
         self.patch.setattr(room_module, "MOST_MARKS", 2 if prompt else 1024)
-        self.node = Node(self.folder, cache_bytes=1 << 20 if cached else 0)
+        self.node = QuietNode(self.folder, cache_bytes=1 << 20 if cached else 0)
 
     @rule(prompt=st.booleans(), cached=st.booleans())
     def restart(self, *, prompt: bool, cached: bool) -> None:
@@ -245,7 +159,7 @@ class ChatRoom(RuleBasedStateMachine):
     # -- the model -----------------------------------------------------------------------------------------------
 
     @property
-    def _node(self) -> Node:
+    def _node(self) -> QuietNode:
         assert self.node is not None
         return self.node
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw, structs
 
-from node.codes import CommandError, ErrorCode
+from node.codes import CommandError, ErrorCode, too_many
 from node.protobuf import REPLIES, ProtobufCodec, varint
 from node.protocol import (
     BODIES,
@@ -158,6 +158,10 @@ SUB_READ: Final = {
             CODEC.error(3, CommandError(ErrorCode.INTERNAL, "späť")),
             {"id": 3, "error": {"code": 100, "message": CommandError(ErrorCode.INTERNAL, "späť").message,
                                 "temporary": True}},
+        ),
+        (
+            CODEC.error(3, too_many(0.01)),
+            {"id": 3, "error": {"code": 111, "message": "too many requests: wait 0.1 s", "temporary": True}},
         ),
         (CODEC.subscribed(4, SUB), {"id": 4, "subscribe": SUB_READ}),
         (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode
+from node.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode, too_many
 from node.protocol import (
     BODIES,
     ConnectResult,
@@ -130,6 +130,18 @@ ERROR = CommandError(ErrorCode.TOO_MANY_REQUESTS, "wait 1.0 s")
         (
             CODEC.error(3, ERROR),
             {"id": 3, "error": {"code": 111, "message": "too many requests: wait 1.0 s", "temporary": True}},
+        ),
+        (
+            CODEC.error(3, too_many(1.21, "some_limit")),
+            {
+                "id": 3,
+                "error": {
+                    "code": 111,
+                    "message": "too many requests: wait 1.3 s (some_limit)",
+                    "temporary": True,
+                    "retryAfter": 1.3,
+                },
+            },
         ),
         (
             CODEC.error(3, CommandError(ErrorCode.BAD_REQUEST)),

@@ -92,7 +92,7 @@ TRANSPORTS = pytest.mark.parametrize(
 
 
 @TRANSPORTS
-@pytest.mark.parametrize("scene", ["publish", "history", "delta", "presence", "private", "badToken", "refresh"])
+@pytest.mark.parametrize("scene", ["publish", "history", "delta", "read", "presence", "private", "badToken", "refresh"])
 @pytest.mark.usefixtures("sdk")
 def test_the_sdk_plays_a_scene(scene: str, transport: str, shared: NodeProcess) -> None:
     play(scene, shared, transport)

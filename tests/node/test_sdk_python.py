@@ -192,6 +192,30 @@ def test_a_user_publishes_and_the_others_get_it_completed_by_the_node(url: str, 
     play(scene())
 
 
+def test_what_a_user_has_read_is_told_and_counted_from(url: str, room: str) -> None:
+    async def scene() -> None:
+        async with connected(url, "ann") as ann, connected(url, "bob") as bob:
+            spoken, heard = await join(ann, room)
+            await join(bob, room)
+
+            async def ask(method: str, **given: int) -> dict[str, Any]:
+                return content((await bob.rpc(method, payload({"channel": room, **given}))).data)
+
+            await spoken.publish(payload(message("one")))
+            await spoken.publish(payload({**message("two"), "mentions": ["bob"]}))
+            assert await ask("unread") == {"unread": 2, "mentions": 1, "read": 0}
+            assert await ask("read", sequence=1) == {"read": 1}
+            assert await ask("unread") == {"unread": 1, "mentions": 1, "read": 1}
+            with pytest.raises(ReplyError) as refused:
+                await ask("read", sequence=3)
+            assert refused.value.code == 107
+            assert [await heard.next_content() for _ in range(2)] == [(1, "one"), (2, "two")]
+            told = (await heard.publications.get()).pub
+            assert (told.offset or 0, content(told.data)) == (0, {"type": "read", "userId": "bob", "sequence": 1})
+
+    play(scene())
+
+
 def test_a_guest_publishes_and_reads_the_history(url: str, room: str) -> None:
     async def scene() -> None:
         async with connected(url) as guest:

@@ -507,7 +507,12 @@ def test_too_many_commands_in_a_second_are_refused_with_the_time_to_wait() -> No
     client = node.connected()
     assert client.ask("ping") == {}
     error = client.ask("ping")["error"]
-    assert error == {"code": 111, "message": "too many requests: wait 0.5 s (connection_commands)", "temporary": True}
+    assert error == {
+        "code": 111,
+        "message": "too many requests: wait 0.5 s (connection_commands)",
+        "temporary": True,
+        "retryAfter": 0.5,
+    }
     node.run(0.5)
     assert client.ask("ping") == {}
 
@@ -534,7 +539,12 @@ def test_joining_has_a_rate_of_its_own() -> None:
     client = node.connected()
     assert client.code("subscribe", {"channel": "r0"}) is None
     error = client.ask("subscribe", {"channel": "r1"})["error"]
-    assert error == {"code": 111, "message": "too many requests: wait 1.0 s (connection_joins)", "temporary": True}
+    assert error == {
+        "code": 111,
+        "message": "too many requests: wait 1.0 s (connection_joins)",
+        "temporary": True,
+        "retryAfter": 1.0,
+    }
     assert node.gateway.counters.limited == {"connection_joins": 1}
     node.run(1.0)
     assert client.code("subscribe", {"channel": "r1"}) is None

@@ -156,6 +156,30 @@ def test_a_user_of_one_name_is_another_in_each_site(node: NodeProcess) -> None:
         assert there.ask("subscribe", channel="$secret", token=token("b", "zoe", channel="$secret"))["subscribe"]
 
 
+def test_what_a_user_has_read_is_of_one_site(node: NodeProcess) -> None:
+    def rpc(who: Client, method: str, **fields: object) -> Any:  # noqa: ANN401 - JSON
+        return who.ask("rpc", method=method, data={"channel": "marks", **fields})["rpc"]["data"]
+
+    with client(node) as here, client(node) as again, client(node) as there:
+        for who, site in ((here, "a"), (again, "a"), (there, "b")):
+            assert "connect" in who.ask("connect", token=token(site, "zoe"))
+            assert "subscribe" in who.ask("subscribe", channel="marks")
+        with client(node) as ann, client(node) as bob:
+            for who, site in ((ann, "a"), (bob, "b")):
+                assert "connect" in who.ask("connect", token=token(site, "ann"))
+                assert "subscribe" in who.ask("subscribe", channel="marks")
+                for number in range(3):
+                    assert "publish" in who.ask("publish", channel="marks", data=message(number, f"of {site}"))
+        assert rpc(here, "read", sequence=2) == {"read": 2}
+        assert [rpc(who, "unread")["read"] for who in (here, again, there)] == [2, 2, 0]
+        assert rpc(there, "unread")["unread"] == 3
+        assert rpc(there, "read", sequence=1) == {"read": 1}
+        assert [rpc(who, "unread")["read"] for who in (here, again, there)] == [2, 2, 1]
+        told = [[p["pub"]["data"].get("sequence") for p in who.pushes if p.get("pub", {}).get("data", {}).get("type") ==
+                 "read"] for who in (here, again, there)]  # fmt: skip
+        assert told == [[2], [2], [1]]
+
+
 def test_a_token_of_another_site_does_not_refresh(node: NodeProcess) -> None:
     with client(node) as ann:
         joined(ann, token("a", "ann"))

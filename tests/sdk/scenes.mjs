@@ -157,6 +157,33 @@ const scenes = {
     assert.equal(deltas(), 5);
   },
 
+  async read() {
+    const ann = member(client({ token: tokens.ann }), room);
+    const reading = client({ token: tokens.bob });
+    const bob = member(reading, room);
+    await Promise.all([ann.subscription.ready(), bob.subscription.ready()]);
+    const ask = async (method, given = {}) => {
+      const data = { channel: room, ...given };
+      return unpack((await reading.rpc(method, isBinary(transport) ? pack(data) : data)).data);
+    };
+    for (const mentions of [[], ["cat"], ["bob"]]) await ann.subscription.publish({ ...message("Hello"), mentions });
+    assert.deepEqual(await ask("unread"), { unread: 3, mentions: 1, read: 0 });
+    assert.deepEqual(await ask("read", { sequence: 2 }), { read: 2 });
+    assert.deepEqual(await ask("read", { sequence: 1 }), { read: 2 });
+    assert.deepEqual(await ask("unread"), { unread: 1, mentions: 1, read: 2 });
+    await assert.rejects(ask("read", { sequence: 9 }), { code: 107 });
+    for (const { heard } of [ann, bob]) {
+      for (let number = 0; number < 3; number++) await heard.publication.next();
+      const { offset, data } = await heard.publication.next();
+      assert.deepEqual([offset ?? 0, unpack(data)], [0, { type: "read", userId: "bob", sequence: 2 }]);
+    }
+    reading.disconnect();
+    await ann.subscription.publish(message("missed"));
+    reading.connect();
+    const { offset, data } = await bob.heard.publication.next();
+    assert.deepEqual([offset, unpack(data).content], [4, "missed"]);
+  },
+
   async presence() {
     const ann = member(client({ token: tokens.ann }), room, { joinLeave: true });
     await ann.subscription.ready();
