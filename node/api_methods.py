@@ -16,7 +16,7 @@ from msgspec import Raw
 from edge_config.kinds import Presence, Schema
 from node import api_calls as calls
 from node import chat
-from node.auth import LONGEST_TTL, Grant
+from node.auth import LONGEST_TTL, USER_BYTES, Grant
 from node.chat_marks import Count, Who
 from node.codes import CommandError, DisconnectCode, ErrorCode, UnsubscribeCode
 from node.joining import Joining, away
@@ -82,6 +82,7 @@ class Methods:
     def publish(self, site: str, request: calls.PublishRequest, done: Done) -> None:
         """Method `publish`."""
         data = read_content(request)
+        chat.bound("user", request.user, USER_BYTES)
 
         def opened(room: Room) -> None:
             if request.skip_history:

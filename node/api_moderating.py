@@ -15,7 +15,8 @@ from node import api_calls as calls
 from node import chat_acting, chat_clearing, chat_entries, chat_ruling
 from node.api_listing import room_info as listed
 from node.api_methods import EMPTY, Awaited
-from node.chat import MENTION_BYTES, SYSTEM, bound, timestamp
+from node.auth import USER_BYTES
+from node.chat import SYSTEM, bound, timestamp
 from node.chat_rules import RULINGS, Given, Rules, canonical, holds
 from node.protocol import json_string
 from node.publishing import require_chat
@@ -131,7 +132,7 @@ def _restrictions(until: Mapping[str, int], now_ms: int) -> list[calls.Restricti
 
 def _key(methods: Methods, request: calls.RuleRequest) -> str:
     """The id of the entry."""
-    bound("by", request.by, MENTION_BYTES)
+    bound("by", request.by, USER_BYTES)
     bound("idempotency_key", request.idempotency_key, methods.options.limits.message_id_bytes)
     return request.idempotency_key or methods.world.new_id()
 

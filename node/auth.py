@@ -37,6 +37,7 @@ class KeySets(Protocol):
         """Keys of a set that may have signed a token; None: come again, the set is being fetched."""
 
 
+USER_BYTES: Final = 255  # of a user id: no site's are longer, and it goes out with every message
 GUEST: Final = "guest:"  # begins every guest's user id, and no other
 LONGEST_TTL: Final = 365 * 86_400  # seconds; SDKs set timers by it, and those overflow
 _UNCLEAR: Final = "its site is not clear; give kid or iss in the token, or ?site=NAME in the URL"
@@ -242,6 +243,8 @@ class Authenticator:
             raise InvalidToken("this is a subscription token; connect with one without channel")
         if claims.sub.startswith(GUEST):
             raise InvalidToken(f"sub begins with {GUEST}, which is for guests")
+        if (size := len(claims.sub.encode())) > USER_BYTES:
+            raise InvalidToken(f"sub is {size} bytes long, at most {USER_BYTES} are taken")
         user = claims.sub
         if not user:
             user, proof = self._guest(site.name, proof)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from node.auth import USER_BYTES
 from node.codes import CommandError, ErrorCode
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ WORDLESS: Final = frozenset({"image", "file"})  # types that say something witho
 REMOVED: Final = "removed"  # the reason of a removal that gives none
 SYSTEM: Final = "system"  # `userId` of messages that no user wrote
 ERASED: Final = b"erased:"  # begins what stands for the user id of an author whose message was erased
-MENTION_BYTES: Final = 255  # of a user id in `mentions`: no site's ids are longer
 _WIDEST: Final = 4  # bytes of a character in UTF-8, at most
 
 
@@ -109,7 +109,7 @@ class ChatFormat:
         if message.mentions is not UNSET:
             _bound_items("mentions", len(message.mentions), limits.mentions)
             for user in message.mentions:
-                bound("a user in mentions", user, MENTION_BYTES)
+                bound("a user in mentions", user, USER_BYTES)
         if message.attachments is not UNSET:
             _bound_items("attachments", len(message.attachments), limits.attachments)
         if message.meta is not UNSET and (size := len(bytes(message.meta))) > limits.meta_bytes:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from node.chat import MENTION_BYTES, bad, bound, refuse
+from node.auth import USER_BYTES
+from node.chat import bad, bound, refuse
 from node.chat_entries import REASON_BYTES
 from node.chat_rules import MODERATING, check_reach, check_speaking, role_of
 from node.permissions import denied
@@ -100,7 +101,7 @@ def check(given: Clear, limits: Limits) -> None:
     bound("id", given.id, limits.message_id_bytes)
     if not given.user:
         raise bad("user is empty; give the id of the user whose messages go")
-    bound("user", given.user, MENTION_BYTES)
+    bound("user", given.user, USER_BYTES)
     if given.since < 0:
         raise bad(f"since is {given.since}; give the sequence of the first message that goes, or 0 for all")
     bound("reason", given.reason, REASON_BYTES)

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 from typing_extensions import override
 
-from node.chat import MENTION_BYTES, bad, bound, refuse
+from node.auth import USER_BYTES
+from node.chat import bad, bound, refuse
 from node.chat_rules import (
     MOST_SECONDS,
     ROLES,
@@ -118,7 +119,7 @@ def check(ruling: Ruling, given: Given, limits: Limits) -> None:
     bound("id", given.id, limits.message_id_bytes)
     if ruling.of_user and not given.user:
         raise bad("user is missing; give the id of the user whom it is about")
-    bound("user", given.user, MENTION_BYTES)
+    bound("user", given.user, USER_BYTES)
     if not 0 <= given.seconds <= MOST_SECONDS:
         raise bad(f"seconds is {given.seconds}; give 1 to {MOST_SECONDS}, or 0: {_zero(ruling)}")
     bound("title", given.title, TITLE_BYTES)

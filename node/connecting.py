@@ -53,7 +53,8 @@ def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
     fresh = _identify(session, request.token, old.proof, Arrival(old.site))
     if (fresh.site, fresh.user) != (old.site, old.user):
         raise Disconnect(DisconnectCode.INVALID_TOKEN, f"it is for {fresh.user!r}, this connection is {old.user!r}'s")
-    session.identity = replace(old, token_id=fresh.token_id, issued=fresh.issued)
+    session.identity = replace(old, token_id=fresh.token_id, issued=fresh.issued, role=fresh.role)
+    session.gateway.reconsider(session)
     session.expire_in(fresh.ttl)
     session.transport.send(session.transport.codec.expiry(command_id, "refresh", expiry(fresh.ttl)))
 

@@ -286,6 +286,10 @@ class Gateway:
         tenant.connect(user)
         return None
 
+    def reconsider(self, user: User) -> None:
+        """See `seams.Gateway`."""
+        self._tenants[user.site].reconsider(user)
+
     def forget(self, user: User) -> None:
         """See `seams.Gateway`."""
         tenant = self._tenants[user.site]

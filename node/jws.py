@@ -43,6 +43,9 @@ PUBLIC: Final[dict[str, RSAAlgorithm | ECAlgorithm | OKPAlgorithm]] = {
 ALGORITHMS: Final = (*SHARED, *PUBLIC)
 LEAST_RSA_BITS: Final = 2048  # RFC 7518, 3.3
 LONGEST_KEY_ID: Final = 128
+LONGEST_HEADER: Final = 4096  # characters: with a certificate; a thousand that were seen are kept, whoever sent them
+MOST_RSA_BITS: Final = 8192  # verifying takes a millisecond, in which the node does nothing else
+MOST_EXPONENT_BITS: Final = 33  # nearly all keys have 65537; with one as long as the key verifying takes tens of ms
 
 
 class BadToken(Exception):
@@ -113,6 +116,8 @@ def parse(token: str) -> Parts:
     header, dot, payload = signed.partition(".")
     if not dot or "." in payload or not token.isascii():
         raise BadToken("a token has three parts with a dot between them")
+    if len(header) > LONGEST_HEADER:
+        raise BadToken(f"its header has {len(header)} characters, at most {LONGEST_HEADER} are taken")
     return Parts(_read_header(header), signed.encode(), payload, signature)
 
 
@@ -201,6 +206,10 @@ def checked(algorithm: str, key: object) -> PublicKey:
         case "RS256", RSAPublicKey():
             if key.key_size < LEAST_RSA_BITS:
                 raise BadKey(f"an RSA key of {key.key_size} bits; {LEAST_RSA_BITS} are the least")
+            e = key.public_numbers().e
+            if key.key_size > MOST_RSA_BITS or e.bit_length() > MOST_EXPONENT_BITS:
+                most = f"{MOST_RSA_BITS} bits and an exponent of {MOST_EXPONENT_BITS}"
+                raise BadKey(f"an RSA key of {key.key_size} bits whose exponent has {e.bit_length()}; at most {most}")
             return key
         case "ES256", EllipticCurvePublicKey():
             if not isinstance(key.curve, SECP256R1):

@@ -277,6 +277,9 @@ class Gateway(Protocol):
     def admit(self, user: User) -> str | None:
         """Register a connected user; a text that says why not if the user has too many connections (3504)."""
 
+    def reconsider(self, user: User) -> None:
+        """The role of a registered user may have changed."""
+
     def forget(self, user: User) -> None:
         """Undo `admit`."""
 

@@ -47,8 +47,14 @@ class Tenant(Generic[R]):
         """Count a connection in."""
         self.users.setdefault(user.user, {})[user.client] = user
         self.connections += 1
+        self.reconsider(user)
+
+    def reconsider(self, user: User) -> None:
+        """A connection's role may have changed."""
         if user.identity.role in MODERATING:
             self.moderators[user.client] = user
+        else:
+            self.moderators.pop(user.client, None)
 
     def disconnect(self, user: User) -> bool:
         """Count a connection out; False if it was not there."""

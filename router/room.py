@@ -70,7 +70,7 @@ class RoomState(RoomHead):
 
     def after(self, sequence: int, limit: int) -> Iterator[Entry]:
         """Cached entries above `sequence`, oldest first; `sequence` + 1 must not lie below `cached_from`."""
-        start = max(0, sequence + 1 - self.cached_from)
+        start = min(max(0, sequence + 1 - self.cached_from), len(self.entries))  # islice takes no more than 64 bits
         return islice(self.entries, start, start + limit)
 
     def before(self, sequence: int, limit: int) -> list[Entry]:

@@ -245,6 +245,9 @@ class FakeGateway:
         self.users.append(user)
         return None
 
+    def reconsider(self, user: User) -> None:
+        assert user in self.users
+
     def forget(self, user: User) -> None:
         self.users.remove(user)
 

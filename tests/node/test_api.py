@@ -165,6 +165,7 @@ def test_a_bad_chat_message_is_refused_as_a_clients(node: NodeProcess, given: di
         ({"data": 1, "idempotency_key": "k" * 65}, 107, "at most 64"),
         ({"data": 1, "channel": "none:x"}, 102, "[kinds.none]"),
         ({"data": 1, "channel": ""}, 107, "channel"),
+        ({"data": 1, "user": "u" * 256}, 107, "user is 256 bytes long, at most 255"),
     ],
 )
 def test_what_a_publication_can_not_have_is_refused(

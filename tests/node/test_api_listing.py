@@ -195,6 +195,23 @@ def test_figures_are_kept_as_clients_come_and_go() -> None:
     assert there.vacant
 
 
+def test_moderators_are_known_as_their_tokens_change() -> None:
+    there: Tenant[Any] = Tenant()
+    ann = connection("ann", "1")
+    there.connect(ann)
+    assert there.moderators == {}
+    ann.identity.role = "moderator"
+    there.reconsider(ann)
+    assert list(there.moderators) == ["1"]
+    ann.identity.role = "member"
+    there.reconsider(ann)
+    assert there.moderators == {}
+    ann.identity.role = "owner"
+    there.reconsider(ann)
+    there.disconnect(ann)
+    assert there.moderators == {}
+
+
 def test_a_real_node_lists_users_and_what_each_is_in(tmp_path_factory: pytest.TempPathFactory) -> None:
     with NodeProcess(tmp_path_factory.mktemp("users"), settings={"API__KEYS": KEY}) as node:
         with (

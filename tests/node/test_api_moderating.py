@@ -220,6 +220,15 @@ def test_what_a_user_has_not_read_is_counted_as_for_the_user(node: NodeProcess, 
     assert call(node, "unread", "any:r", user="ann")[0] == 108
 
 
+@pytest.mark.parametrize("target", [2**63, 2**64, 2**70, -(2**70)])
+def test_a_target_beyond_all_numbers_is_none(node: NodeProcess, room: str, target: int) -> None:
+    with connected(node.url, "ann") as ann:
+        entered(ann, room).publish(room, "m1")
+        data = {"channel": room, "id": "d1", "target": target}
+        error = ann.ask("rpc", {"method": "delete", "data": data})["error"]
+        assert (error["code"], "no entry that this room shows" in error["message"]) == (107, True)
+
+
 def test_a_text_is_changed_in_the_name_of_its_author_only(node: NodeProcess, room: str) -> None:
     for user in ("", "ann"):
         post(node.internal, "publish", {"channel": room, "data": {"content": "Hi"}, "user": user})

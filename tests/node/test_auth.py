@@ -88,6 +88,7 @@ def test_an_expired_token_is_told_from_a_bad_one() -> None:
         (token(iss="x"), {"issuer": "y"}, "iss is 'x', this site's is 'y'"),
         (token(channel="a"), {}, "this is a subscription token"),
         (token(sub="guest:1"), {}, "sub begins with guest:"),
+        (token(sub="ü" * 128), {}, "sub is 256 bytes long, at most 255"),
         ("", {}, "this site takes no guests; connect with a token"),
     ],
 )

@@ -302,6 +302,16 @@ def test_a_granted_role_counts_in_its_room_and_owners_are_out_of_reach() -> None
     assert rpc(moderator, "ban") == {}
 
 
+@pytest.mark.parametrize(("first", "then", "answers"), [("moderator", "", ({}, 103)), ("", "moderator", (103, {}))])
+def test_the_role_of_a_new_token_counts(first: str, then: str, answers: tuple[object, object]) -> None:
+    node = world()
+    member(node, "u1")
+    client = member(node, "u2", first)
+    before = rpc(client, "mute")
+    assert "error" not in client.ask("refresh", {"token": node.token("u2", role=then)})
+    assert (before, rpc(client, "unmute")) == answers
+
+
 def test_a_retry_of_a_ruling_is_one_ruling() -> None:
     node = world()
     user, moderator = member(node, "u1"), member(node, "u2", "moderator")

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node import jws
 from node.jws import BadKey, BadSignature, BadToken, Material, read_jwk, read_public_key, verify
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -177,6 +178,29 @@ def test_a_key_id_is_a_name_and_nothing_else(kid: str) -> None:
 def test_a_strange_key_id_is_refused(kid: object) -> None:
     with pytest.raises(BadToken):
         verify(signed(json.dumps({"alg": "HS256", "kid": kid}).encode()), KEY)
+
+
+def test_a_header_that_would_fill_the_memory_is_refused_and_not_kept() -> None:
+    header = json.dumps({"alg": "HS256", "pad": "x" * jws.LONGEST_HEADER}).encode()
+    with pytest.raises(BadToken, match=r"its header has 5\d+ characters, at most 4096"):
+        verify(signed(header), KEY)
+
+
+@pytest.mark.parametrize(
+    ("bits", "exponent", "told"),
+    [
+        (1024, 17, "1024 bits; 2048 are the least"),
+        (9000, 17, "9000 bits whose exponent has 17; at most 8192 bits"),
+        (2048, 2000, "exponent has 2000; at most 8192 bits and an exponent of 33"),
+    ],
+)
+def test_an_rsa_key_that_takes_long_to_verify_with_is_refused(bits: int, exponent: int, told: str) -> None:
+    def number(size: int) -> str:
+        value = (1 << (size - 1)) + 1
+        return urlsafe_b64encode(value.to_bytes((size + 7) // 8, "big")).rstrip(b"=").decode()
+
+    with pytest.raises(BadKey, match=told):
+        read_jwk({"kty": "RSA", "n": number(bits), "e": number(exponent)})
 
 
 def test_keys_are_read_for_their_algorithm_only() -> None:

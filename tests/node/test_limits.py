@@ -96,6 +96,14 @@ def many_subscriptions() -> Told:
     return twice(limited(subscriptions=1), "subscribe", [CHANNEL, {"channel": "s"}])
 
 
+def ruling_over() -> Told:
+    """A moderator mutes one more than the room keeps."""
+    moderator = member(limited(room_rules=1), "mod", role="moderator")
+    rulings = [{"method": "mute", "data": {**CHANNEL, "id": user, "user": user}} for user in ("a", "b")]
+    assert moderator.code("rpc", rulings[0]) is None
+    return refused(moderator, "rpc", rulings[1])
+
+
 LIMITS: Final[Mapping[str, tuple[Callable[[], Told], int, str]]] = {
     "connections_per_user": (second_connection, 3504, "1 connection"),
     "connect_seconds": (stale, 3502, "stale"),
@@ -112,6 +120,7 @@ LIMITS: Final[Mapping[str, tuple[Callable[[], Told], int, str]]] = {
     "attachments": (lambda: says(limited(attachments=0), attachments=[{}]), 107, "1 attachments, at most 0"),
     "message_id_bytes": (lambda: says(limited(message_id_bytes=36), id="x" * 37), 107, "id is 37 bytes long"),
     "subscriptions": (many_subscriptions, 106, "1 subscriptions are the most"),
+    "room_rules": (ruling_over, 106, "has 1 mutes, bans and roles; undo some"),
     "pong_seconds": (silent, 3012, "no pong"),
     "maximum_members": (full_room, 106, "the room has its 1 members"),
     "slow_mode_seconds": (lambda: flooding(world(kind={"slow_mode_seconds": 9})), 111, "wait 9.0 s (slow_mode)"),
@@ -266,6 +275,8 @@ def test_a_full_node_says_so() -> None:
 ELSEWHERE: Final = {
     "connections": "test_a_full_node_says_so",
     "output_bytes": "test_a_client_that_does_not_read_is_closed_as_slow_at_a_frame_boundary",
+    "http_connections": "test_beyond_the_limit_connections_are_turned_away",
+    "http_seconds": "test_a_client_that_does_not_read_is_cut_off",
     "burst_seconds": "test_a_full_bucket_admits_its_burst_and_then_its_rate",
     "delta_bytes": "test_what_follows_a_publication_without_offset_or_one_that_is_too_long_is_whole",
     "unread_entries": "test_no_more_is_looked_at_than_the_limits_say",
