@@ -49,6 +49,7 @@ from node.client_outbox import Outgoing
 from node.client_room import RoomCursor
 from node.client_room import Stage as RoomStage
 from node.client_wire import Error, Info
+from node.codes import ErrorCode
 
 if TYPE_CHECKING:
     import ssl
@@ -285,7 +286,7 @@ class Client:
         Raises:
             Refused: The node said no.
             NotSent: There was no connection in time; nothing was sent.
-            OutcomeUnknown: It was sent, and the connection was lost before the answer.
+            OutcomeUnknown: It was sent; the connection was lost before the answer, or the node does not know either.
             ConnectionEnded: There is no connection any more; nothing was sent.
         """
         try:
@@ -295,7 +296,9 @@ class Client:
             raise NotSent(f"no connection within {seconds:g} s{self._link.why}; nothing was sent") from None
         answer = await self._ask_once("publish", {"channel": channel, "data": data})
         if isinstance(answer, Error):
-            raise Refused(answer.code, answer.message)
+            if answer.code == ErrorCode.INTERNAL:  # it may be on its way to the disk
+                raise OutcomeUnknown("", f"the node answered {answer.code}: {answer.message}")
+            raise Refused(answer.code, answer.message, temporary=answer.temporary)
         if isinstance(answer, Lost):
             raise OutcomeUnknown("", answer.reason)
 

@@ -24,6 +24,7 @@ from node.client import (
     Unreachable,
     open_client,
 )
+from node.codes import ErrorCode
 from node.terminal import FAILED, INTERRUPTED, MISUSED, failure, leaves, remark
 
 URL: Final = "http://127.0.0.1:8000"
@@ -90,7 +91,13 @@ def send(  # noqa: PLR0913 (one parameter per flag)
     content = sys.stdin.read().rstrip("\n") if text == "-" else text
 
     async def say(client: Client) -> None:
-        message = await client.send(room, content, id=message_id)
+        try:
+            message = await client.send(room, content, id=message_id)
+        except Refused as refused:
+            if refused.code != ErrorCode.PERMISSION_DENIED:
+                raise
+            async with client.subscribe(room):  # most rooms let only those speak who are in them
+                message = await client.send(room, content, id=message_id)
         _put(msgspec.json.encode(message).decode() if structured else str(message["sequence"]))
 
     _run(url, token, say)
@@ -113,7 +120,8 @@ def tail(  # noqa: PLR0913 (one parameter per flag)
     """
 
     async def watch(client: Client) -> None:
-        top = (await client.history(room, limit=0)).position.offset
+        async with client.subscribe(room) as now:  # most rooms show their history only to those who are in them
+            top = now.position.offset if now.position is not None else 0
         if since is not None and since > top:
             raise failure(f"--since is {since}, but the newest in {room!r} is {top}. Give {top} or less.", MISUSED)
         start = since if since is not None else top

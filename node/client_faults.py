@@ -26,11 +26,12 @@ class Refused(ClientFault):
     Attributes:
         code: As in `node.codes.ErrorCode`: 103 permission denied, 107 bad request, 108 not available, ...
         reason: The node's text: the thing, the value, the mend.
+        temporary: The same may be taken later, as with 111, whose text has the seconds to wait.
     """
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, *, temporary: bool = False) -> None:
         super().__init__(code, reason)
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.temporary = code, reason, temporary
 
     @override
     def __str__(self) -> str:

@@ -178,6 +178,10 @@ class NodeProcess:
         """Wait for so many log lines of an event; gives the last of them."""
         return wait_for(f"{number} lines {event!r}", lambda: next(iter(self.lines(event)[number - 1 :]), None))
 
+    def is_failing(self) -> bool:
+        """Whether `chat-node cluster status` says so; of a busy machine it may always say to look at it."""
+        return self.verdict()[0] > 1
+
     def verdict(self) -> tuple[int, str]:
         """What `chat-node cluster status` says of it: its exit status and output."""
         done = subprocess.run(

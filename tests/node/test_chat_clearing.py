@@ -191,4 +191,4 @@ def test_a_real_node_serves_nothing_of_a_cleared_user_over_kills(tmp_path: Path)
                 ask(ann, "send", id=f"n{life}", content="again")
         assert "secret 0" not in exported(node)
         assert "secret edit" in exported(node, "--with-removed")
-        assert node.verdict()[0] == 0
+        assert not node.is_failing()

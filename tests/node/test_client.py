@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
+import tomllib
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import trio
 import trio.testing
+from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
+from typing_extensions import override
 
 from node.client import (
     Client,
@@ -33,7 +40,7 @@ from node.client_link import ClientLink
 from tests.harness.node_process import NodeProcess, token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 SECONDS: Final = 30  # for whatever a test waits for; never reached
 KILLS: Final = 3
@@ -435,13 +442,153 @@ def test_an_unknown_outcome_says_how_to_find_out() -> None:
     assert str(OutcomeUnknown("m1", "no answer")) == "outcome unknown: no answer; send it again with id='m1'"
 
 
-async def test_the_example_of_the_documentation_runs(node: NodeProcess) -> None:
+def example() -> str:
+    """The program of docs/python-client.md."""
     text = (Path(__file__).parents[2] / "docs" / "python-client.md").read_text(encoding="utf-8")
-    [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    [found] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return str(found)
+
+
+async def test_the_example_of_the_documentation_runs(node: NodeProcess) -> None:
     scope: dict[str, Any] = {"__name__": "example"}
-    exec(compile(example, "docs/python-client.md", "exec"), scope)
+    exec(compile(example(), "docs/python-client.md", "exec"), scope)
     with trio.fail_after(SECONDS):
         said = await scope["converse"](node.public, token("ada"))
         again = await scope["converse"](node.public, token("ada"))
     assert said == ["Hello", "How are you?"]
     assert again == said * 2
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation_is_typed(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    packages = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package in ("node", "edge_config", "router"):  # PEP 561: else type checkers take nothing of them for typed
+        assert (root / package / "py.typed").exists()
+        assert "py.typed" in packages[package]
+    (tmp_path / "bot.py").write_text(example())
+    (tmp_path / "faulty.py").write_text(example().replace('client.send("lobby", "Hello")', 'client.send("lobby", 1)'))
+    for program, faults in (("bot.py", 0), ("faulty.py", 1)):
+        checked = subprocess.run(
+            [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", program],
+            cwd=tmp_path,
+            env={**os.environ, "MYPYPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == faults, checked.stdout
+
+
+# -- cancellation ------------------------------------------------------------------------------------------------
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when a task has been run so many times within it.
+
+    Attributes:
+        steps: How often it was.
+    """
+
+    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
+        self._task, self._scope, self._step = task, scope, step
+        self.steps = 0
+
+    @override
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self.steps += 1
+            if self.steps == self._step:
+                self._scope.cancel()
+
+
+async def cancelled_at(step: int, act: Callable[[], Awaitable[None]]) -> bool:
+    """Cancel `act` at its so manieth step; False: it had ended before."""
+    with trio.CancelScope() as scope:
+        instrument = CancelAt(trio.lowlevel.current_task(), scope, step)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await act()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    return instrument.steps >= step
+
+
+async def test_a_client_can_be_used_on_wherever_a_call_was_cancelled(node: NodeProcess) -> None:
+    async with open_client(node.url, token=token("ada")) as client:
+        sent = (await client.send("cancelled", "first"))["sequence"]
+
+        async def act() -> None:
+            async with client.subscribe("cancelled", since=0) as room:
+                await client.send("cancelled", "Hello")
+                await anext(room)
+                await client.history("cancelled")
+                await client.react("cancelled", sent, "+")
+
+        step = 1
+        with trio.fail_after(SECONDS):
+            while await cancelled_at(step, act):
+                step += 1
+                assert not client._link.core.rooms
+                assert not client._link.core._outbox
+                async with client.subscribe("cancelled", since=sent - 1) as room:
+                    event = await anext(room)
+                    assert isinstance(event, Publication)
+                    assert event.offset == sent
+        assert step > 5
+        page = await client.history("cancelled", limit=300)
+        assert [item.offset for item in page.publications] == list(range(1, page.position.offset + 1))
+
+
+async def test_a_client_ends_wherever_its_block_was_cancelled(node: NodeProcess) -> None:
+    async def act() -> None:
+        async with open_client(node.url, token=token("ada")) as client, client.subscribe("ends") as room:
+            await client.send("ends", "Hello")
+            await anext(room)
+
+    step = 1
+    with trio.fail_after(SECONDS):
+        while await cancelled_at(step, act):
+            step += 1
+    assert step > 5
+
+
+# -- outcomes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ({"code": 100, "message": "no answer within 4 s", "temporary": True}, OutcomeUnknown),
+        ({"code": 103, "message": "permission denied"}, Refused),
+        ({"code": 111, "message": "wait 1 s", "temporary": True}, Refused),
+    ],
+)
+async def test_a_publication_whose_outcome_a_node_does_not_know_is_not_told_to_be_refused(
+    error: dict[str, Any], fault: type[Exception]
+) -> None:
+    async with answering({"publish": {"error": error}}) as url, open_client(url) as client:
+        with pytest.raises(fault, match=error["message"]) as raised:
+            await client.publish("any:x", {"n": 1})
+    assert getattr(raised.value, "temporary", None) == (error["code"] == 111 if fault is Refused else None)
+
+
+@asynccontextmanager
+async def answering(answers: dict[str, dict[str, Any]]) -> AsyncIterator[str]:
+    """A server that answers commands with what is given for their names."""
+    told = {"connect": {"connect": {"client": "c", "version": "test"}}, **answers}
+
+    async def serve(request: WebSocketRequest) -> None:
+        socket = await request.accept()
+        with suppress(ConnectionClosed):
+            while True:
+                for line in str(await socket.get_message()).split("\n"):
+                    command = json.loads(line)
+                    name = next(name for name in told if name in command)
+                    await socket.send_message(json.dumps({"id": command["id"], **told[name]}))
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve_websocket, serve, "127.0.0.1", 0, ssl_context=None))
+        with trio.fail_after(SECONDS):
+            yield f"ws://127.0.0.1:{server.port}"
+        nursery.cancel_scope.cancel()

@@ -16,6 +16,7 @@ from tests.harness.node_process import COMMAND, NodeProcess, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SECONDS: Final = 30  # for whatever a process does; never reached
 
@@ -52,6 +53,17 @@ def test_send_prints_the_sequence_and_tail_what_was_said(node: NodeProcess) -> N
     assert seen.stdout.splitlines()[2] == "    lines"
     only = call(node, "tail", "talk", "--since", "1", "--no-follow", "--json")
     assert [json.loads(line)["sequence"] for line in only.stdout.splitlines()] == [2]
+
+
+def test_the_commands_are_of_use_where_only_subscribers_may_speak_and_read(tmp_path: Path) -> None:
+    settings = {"KINDS__DEFAULT__PUBLISH": "subscriber", "KINDS__DEFAULT__READ_HISTORY": "subscriber"}
+    with NodeProcess(tmp_path, settings=settings) as strict:
+        for number in (1, 2):
+            done = call(strict, "send", "talk", "Hello")
+            assert (done.returncode, done.stdout) == (0, f"{number}\n"), done.stderr
+        seen = call(strict, "tail", "talk", "--since", "1", "--no-follow", "--json")
+        assert [json.loads(line)["sequence"] for line in seen.stdout.splitlines()] == [2], seen.stderr
+        assert call(strict, "tail", "talk", "--since", "3", "--no-follow").returncode == 2
 
 
 def test_the_same_id_is_sent_once(node: NodeProcess) -> None:
