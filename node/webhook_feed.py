@@ -161,16 +161,20 @@ class Feed:
         self._stir.set()
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        self._source.follow(self.poke)
+        """Read until cancelled; commits are followed only while there is somebody to read for."""
+        follows = False
         try:
             while True:
                 stir = self._stir = trio.Event()
+                if bool(self._readers()) is not follows:
+                    follows = not follows
+                    (self._source.follow if follows else self._source.unfollow)(self.poke)
                 if not await self._read_round():
                     await stir.wait()
                     await trio.sleep(REST_SECONDS)
         finally:
-            self._source.unfollow(self.poke)
+            if follows:
+                self._source.unfollow(self.poke)
 
     async def _read_round(self) -> bool:
         """Read for the near ones, and for one that is far behind; whether somebody wants more."""

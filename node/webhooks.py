@@ -87,6 +87,7 @@ class Webhooks:
         self._broken: dict[TargetId, str] = {}
         self._watching: dict[str, list[Receiver]] = {}  # by site those that are told who comes and goes
         self._changed = trio.Event()
+        self._holds = False
         metrics.refreshers.append(self._measure)
 
     # -- for the composition -------------------------------------------------------------------------------------
@@ -167,6 +168,8 @@ class Webhooks:
             if progress is None or progress.birth != self._birth:
                 progress = Progress(birth=self._birth, cursor=dict(beginning))
                 files.keep(progress)
+            elif not target.wants_log:
+                progress.cursor = dict(beginning)  # if it wants something of the log one day, it begins there
             elif (cursor := dict(fitted(progress.cursor))) != progress.cursor:
                 log.warning("webhook's cursor was beyond the log's end", webhook=str(target.id))
                 progress.cursor = cursor
@@ -209,6 +212,8 @@ class Webhooks:
         for target_id, target in targets.items():
             known = self._receivers.get(target_id)
             if known is not None:
+                if target.wants_log and not known.target.wants_log:
+                    known.delivery.read = await self._tail.heads()
                 known.target = target
                 continue
             await self._open(target, await self._tail.heads())
@@ -231,11 +236,7 @@ class Webhooks:
         hold_at = trio.current_time()
         while True:
             receivers = list(self._receivers.values())
-            wished = await trio.to_thread.run_sync(
-                lambda seen: [receiver for receiver in seen if receiver.files.is_wished()], receivers,
-                limiter=self._around.threads,
-            )  # fmt: skip
-            for receiver in wished:
+            for receiver in await trio.to_thread.run_sync(_wished, receivers) if receivers else ():
                 receiver.replay()
             if trio.current_time() >= hold_at:
                 hold_at += HOLD_SECONDS
@@ -245,8 +246,11 @@ class Webhooks:
     def _hold(self) -> None:
         readers = self._readers()
         if not readers:
-            self._store.hold(None)
+            if self._holds:
+                self._holds = False
+                self._store.hold(None)
             return
+        self._holds = True
         shards = {shard for receiver in readers for shard in receiver.kept}
         cursor = {shard: min(receiver.kept.get(shard, 0) for receiver in readers) for shard in shards}
         longest = max(receiver.target.pace.give_up_ms for receiver in readers)
@@ -259,3 +263,8 @@ class Webhooks:
             (*name,): 0.0 if oldest is None else max(0.0, (now - oldest) / 1000) for name, oldest in ages.items()
         }
         metrics.webhook_dead = {(*name,): receiver.dead for name, receiver in self._receivers.items()}
+
+
+def _wished(receivers: Sequence[Receiver]) -> list[Receiver]:
+    """Those whose dead letters somebody wants sent again; blocks."""
+    return [receiver for receiver in receivers if receiver.files.is_wished()]

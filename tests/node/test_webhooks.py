@@ -55,7 +55,7 @@ class FakeLog:
         self.held: Hold | None = None
         self.away = 0  # so many questions are not answered
         self.asked = 0
-        self._followers: list[Callable[[], None]] = []
+        self.followers: list[Callable[[], None]] = []
 
     def write(self, channel: str, text: str = "Hello", site: str = "default", kind: Kind = Kind.MESSAGE) -> Entry:
         shard = sum(channel.encode()) % 4
@@ -66,7 +66,7 @@ class FakeLog:
             lsn.to_bytes(SALT_BYTES, "big"), data, b'"ann"', GENESIS,
         )  # fmt: skip
         self.shards[shard].append(entry)
-        for wake in self._followers:
+        for wake in self.followers:
             wake()
         return entry
 
@@ -100,10 +100,10 @@ class FakeLog:
         done(Tail(found, cursor, lost, heads, 0))
 
     def follow(self, wake: Callable[[], None]) -> None:
-        self._followers.append(wake)
+        self.followers.append(wake)
 
     def unfollow(self, wake: Callable[[], None]) -> None:
-        self._followers.remove(wake)
+        self.followers.remove(wake)
 
     def hold(self, hold: Hold | None) -> None:
         self.held = hold
@@ -361,6 +361,30 @@ async def test_a_receiver_is_sent_what_it_wants(stage: Stage) -> None:
     stage.configured = {"main": target("main", events=("message",))}
     async with stage.running():
         assert not stage.watched, "nobody is told who comes and goes, so the hub is not to say so"
+
+
+@in_mock_time
+async def test_without_anybody_to_read_for_the_log_is_left_alone(stage: Stage) -> None:
+    hooks = [Webhook("h", "https://a.example/", KEY, frozenset(events)) for events in ({"connected"}, {"message"})]
+    who = TargetId("a", "h")
+    stage.configured = {}
+    async with stage.running() as running:
+        stage.log.write("room", site="a")
+        running.replace(Sites([Site("default"), Site("a", webhooks=(hooks[0],))]))
+        await stage.until(lambda: who in running._receivers)
+        before = stage.log.asked
+        stage.log.write("room", "before", site="a")
+        await trio.sleep(60.0)
+        assert (stage.log.asked, stage.log.held, stage.log.followers) == (before, None, [])
+        running.replace(Sites([Site("default"), Site("a", webhooks=(hooks[1],))]))
+        await stage.until(lambda: bool(stage.log.followers))
+        stage.log.write("room", "after", site="a")
+        await stage.until(lambda: bool(stage.receivers.taken))
+        running.replace(stage.sites)
+        await stage.until(lambda: not stage.log.followers)
+        assert stage.log.held is None
+    (event,) = stage.receivers.taken["https://a.example/"]
+    assert event["message"]["content"] == "after", "it begins when it begins to want something of the log"
 
 
 @in_mock_time
