@@ -77,8 +77,9 @@ def test_a_receiver_that_was_down_gets_all_once_and_in_order_though_the_node_is_
 
         def kill(body: dict[str, Any]) -> None:
             if len(receiver.requests) in {3, 6}:
-                killed.append([event["id"] for event in body["events"]])
                 node.kill()
+                receiver.statuses = [] if killed else [503]  # once it has not taken what it was sent, once it has
+                killed.append([event["id"] for event in body["events"]])
 
         killed: list[list[str]] = []
         receiver.before_answer = kill
