@@ -75,6 +75,7 @@ class LogTail:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._heads: Mapping[ShardId, int] | None = None  # as they were when the log was read last
 
     async def read(self, query: TailQuery) -> Tail:
         """What a query asks; waits while the log can't be read."""
@@ -89,6 +90,7 @@ class LogTail:
             self._source.tail(query, done)
             await answered.wait()
             if not isinstance(answers[0], Away):
+                self._heads = answers[0].heads
                 return answers[0]
             await trio.sleep(AWAY_SECONDS)
 
@@ -104,7 +106,7 @@ class LogTail:
         """
         if not letters:
             return {}
-        heads = await self.heads()
+        heads = self._heads or await self.heads()
         firsts: dict[ShardId, int] = {}
         for letter in letters:
             firsts[letter.shard] = min(firsts.get(letter.shard, letter.lsn), letter.lsn - 1)
@@ -144,13 +146,13 @@ class Feed:
     """Gives each receiver what the log has for it.
 
     Args:
-        source: Where the log is read.
+        source: Whose commits are followed.
+        tail: Where the log is read.
         readers: All receivers that want anything of the log, at this moment.
     """
 
-    def __init__(self, source: Source, readers: Callable[[], Sequence[Reader]]) -> None:
-        self._source, self._readers = source, readers
-        self._tail = LogTail(source)
+    def __init__(self, source: Source, tail: LogTail, readers: Callable[[], Sequence[Reader]]) -> None:
+        self._source, self._tail, self._readers = source, tail, readers
         self._heads: Mapping[ShardId, int] = {}
         self._start: ShardId = 0  # where the next read for the near ones begins
         self._turn = 0  # of those that are far behind

@@ -76,7 +76,7 @@ class Webhooks:
         self._data_dir, self._configured, self._birth = data_dir, configured, birth
         self._store, self._metrics, self._wall_ms, self._told = store, metrics, wall_ms, watched
         self._tail = LogTail(source)
-        self._feed = Feed(source, self._readers)
+        self._feed = Feed(source, self._tail, self._readers)
         self._around = Surroundings(
             node, secrets.token_hex(4), VERSION, self._tail, is_chat, metrics, wall_ms,
             trio.CapacityLimiter(MOST_ATTEMPTS), trio.CapacityLimiter(DISK_THREADS), self._feed.poke,
