@@ -105,13 +105,12 @@ class Phase(Enum):
 
 
 class _Shard:
-    __slots__ = ("inherited", "phase", "replica", "sequencer", "waiting")
+    __slots__ = ("phase", "replica", "sequencer", "waiting")
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self.phase = Phase.IDLE
         self.sequencer: Sequencer | None = None
-        self.inherited: list[Entry] = []
         self.waiting: list[RoomId] = []  # rooms whose requests wait for this shard
 
 
@@ -157,8 +156,12 @@ class Cluster:
         self.marks = Marks()
         self._random_bytes = random_bytes
         self._configurations = dict(recovered.configurations)
+        uncommitted: dict[ShardId, list[Entry]] = {}
+        for entry in recovered.unfiled:
+            if entry.lsn > recovered.shards[entry.shard].commit:
+                uncommitted.setdefault(entry.shard, []).append(entry)
         self._shards: dict[ShardId, _Shard] = {
-            shard: _Shard(Replica(shard, tail)) for shard, tail in recovered.shards.items()
+            shard: _Shard(Replica(shard, tail, uncommitted.get(shard, ()))) for shard, tail in recovered.shards.items()
         }
         self._filter: KeyFilter | None = None
         self._filed_early: list[int] = []  # numbers of keys filed while the filter was not there yet
@@ -170,7 +173,7 @@ class Cluster:
         self._loading: dict[RoomId, int] = {}  # to the highest sequence that was filed meanwhile
         self._unfiled: dict[RoomId, deque[Entry]] = {}  # of rooms not in memory, found in the log at the start
         self._ticket = 0
-        self._in_flight: dict[int, list[tuple[_Shard, int]]] = {}
+        self._in_flight: dict[int, list[_Shard]] = {}
         self._incoming: list[Submit] = []
         self._effects = Effects()
         self._touched: dict[ShardId, _Shard] = {}
@@ -222,14 +225,13 @@ class Cluster:
         committed = self._effects.committed
         in_flight = self._in_flight
         for done in [t for t in in_flight if t <= ticket]:
-            for shard, lsn in in_flight.pop(done):
-                shard.replica.persisted(lsn)
-                sequencer = shard.sequencer
+            for shard in in_flight.pop(done):
+                replica, sequencer = shard.replica, shard.sequencer
+                replica.persisted(done)
                 if sequencer is None:
                     continue
-                entries = sequencer.acknowledge(me, lsn)
+                entries = sequencer.acknowledge(me, replica.durable)
                 if entries:
-                    shard.replica.committed(sequencer.commit)
                     self._commit(entries)
                     committed += entries
                 if shard.phase is Phase.TAKING_OVER and sequencer.serving:
@@ -247,11 +249,9 @@ class Cluster:
             return
         batch = self._batch()
         batch.promises.append(shard.replica.promise(current.epoch))
-        inherited, shard.inherited = shard.inherited, []
-        shard.sequencer = Sequencer(current, shard.replica.tail(), inherited, self.options.min_sync)
+        shard.sequencer = Sequencer(current, shard.replica, self.options.min_sync)
         shard.phase = Phase.TAKING_OVER
         entry = shard.sequencer.begin(self._now_ms, self._salt())
-        shard.replica.append(entry)
         batch.entries.append(entry)
         self._touched[shard_id] = shard
 
@@ -355,7 +355,7 @@ class Cluster:
         self._away = why
         outcomes, opened = self._effects.outcomes, self._effects.opened
         for shard in self._shards.values():
-            for entry in shard.sequencer.uncommitted if shard.sequencer else ():
+            for entry in shard.replica.uncommitted:
                 if entry.origin is not None:
                     outcomes.append((entry.origin, why))
                     entry.origin = None
@@ -378,7 +378,7 @@ class Cluster:
         """Take over the shards whose logs end in entries not known to be committed, so that they get committed."""
         self._now_ms = now_ms
         for shard_id, shard in self._shards.items():
-            if shard.inherited:
+            if shard.replica.uncommitted:
                 self._claim(shard_id, shard)
 
     def refuse(self, why: Away | None) -> None:
@@ -396,7 +396,9 @@ class Cluster:
         if batch is not None:
             self._ticket += 1
             batch.ticket = self._ticket
-            self._in_flight[batch.ticket] = [(shard, shard.replica.lsn) for shard in touched.values()]
+            self._in_flight[batch.ticket] = list(touched.values())
+            for shard in touched.values():
+                shard.replica.flush(batch.ticket)
             batch.commits = {shard_id: shard.replica.commit for shard_id, shard in touched.items()}
             self._touched = {}
         elif not (
@@ -423,9 +425,6 @@ class Cluster:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _inherit(self, entry: Entry) -> None:
-        shard = self._shards[entry.shard]
-        if entry.lsn > shard.replica.commit:
-            shard.inherited.append(entry)
         if entry.cmid:
             entry.key = dedupe_key(entry.room, entry.sender, entry.cmid)
             self._recent[entry.key] = entry
@@ -529,7 +528,6 @@ class Cluster:
                 salts[at : at + SALT_BYTES], key, submit.done,
             )  # fmt: skip
             at += SALT_BYTES
-            shard.replica.append(entry)
             if key:
                 recent[key] = entry
             entries.append(entry)

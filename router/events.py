@@ -82,6 +82,7 @@ class ShardTail:
         chain: The chain up to it.
         promised: The highest shard epoch promised.
         commit: The highest lsn known here to be committed.
+        commit_chain: The chain up to it; only where the log goes on above it, else it is `chain`.
     """
 
     shard: ShardId
@@ -89,6 +90,7 @@ class ShardTail:
     chain: bytes
     promised: int
     commit: int
+    commit_chain: bytes = b""
 
 
 @dataclass(slots=True, frozen=True)

@@ -43,6 +43,12 @@ class Tail:
     commit: int = 0
     unfiled: list[Entry] = field(default_factory=list)
 
+    def tail(self, shard: int) -> ShardTail:
+        """It as a value."""
+        at = self.commit - self.filed
+        chain = self.unfiled[at - 1].chain if at > 0 else self.filed_chain
+        return ShardTail(shard, self.lsn, self.chain, self.promised, self.commit, chain)
+
     def append(self, entry: Entry) -> None:
         """The next entry of a frame."""
         if entry.lsn <= self.filed:
@@ -97,7 +103,7 @@ def replay(connection: sqlite3.Connection, path: Path) -> Replay:
         with _located(number, path):
             frames.append((number, _apply(frame, tails)))
     recovered = Recovered(
-        {shard: ShardTail(shard, t.lsn, t.chain, t.promised, t.commit) for shard, t in tails.items()},
+        {shard: t.tail(shard) for shard, t in tails.items()},
         read_register(connection),
         tuple(entry for tail in tails.values() for entry in tail.unfiled),
     )

@@ -7,17 +7,17 @@ the new primary; until then it serves nobody (rule 7).
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from router.entry import LAST_VISIBLE, Entry, Kind, make
 from router.errors import BrokenInvariant
-from router.ids import MemberId, RoomId, ShardId
+from router.ids import MemberId, RoomId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from router.events import Configuration, ShardTail
+    from router.events import Configuration
+    from router.replica import Replica
 
 NO_ROOM = RoomId("", "")
 
@@ -49,50 +49,44 @@ class Sequencer:
     """Gives entries of a shard their lsn and sequence, and tracks what its members hold.
 
     Args:
-        configuration: The row under which this member is the primary.
-        tail: This member's log of the shard at the takeover.
-        inherited: Entries of that log above its commit, oldest first.
+        configuration: The row under which this member is the primary; its epoch is promised.
+        replica: This member's log of the shard.
         min_sync: Members that must hold an entry before it is committed.
+
+    Attributes:
+        configuration: The newest row that is known to be in force.
+        pending: Rows that may be in force, as the register has not answered: their members are in the commit set.
+        epoch: Of the tenure.
+        inherited: Up to here the log is of earlier tenures.
     """
 
-    __slots__ = (
-        "_match",
-        "_uncommitted",
-        "chain",
-        "commit",
-        "configuration",
-        "epoch",
-        "inherited",
-        "lsn",
-        "min_sync",
-        "shard",
-    )
+    __slots__ = ("_match", "configuration", "epoch", "inherited", "min_sync", "pending", "replica")
 
-    def __init__(
-        self, configuration: Configuration, tail: ShardTail, inherited: Iterable[Entry], min_sync: int
-    ) -> None:
+    def __init__(self, configuration: Configuration, replica: Replica, min_sync: int) -> None:
         self.configuration = configuration
-        self.shard: ShardId = configuration.shard
+        self.replica = replica
         self.epoch = configuration.epoch
-        self.lsn, self.chain, self.commit = tail.lsn, tail.chain, tail.commit
-        self.inherited = tail.lsn
+        self.inherited = replica.lsn
         self.min_sync = min_sync
+        self.pending: list[Configuration] = []
         self._match: dict[MemberId, int] = dict.fromkeys(configuration.members, 0)
-        self._uncommitted: deque[Entry] = deque(inherited)
-        if len(self._uncommitted) != self.lsn - self.commit:
-            raise BrokenInvariant(
-                f"shard {self.shard}: {len(self._uncommitted)} entries inherited, from {self.commit} to {self.lsn}"
-            )
+
+    @property
+    def commit(self) -> int:
+        """Up to here everything is committed."""
+        return self.replica.commit
 
     @property
     def serving(self) -> bool:
         """Whether everything inherited is committed, so that submits and questions for a head may be answered."""
-        return self.commit > self.inherited
+        return self.replica.commit > self.inherited
 
     @property
-    def uncommitted(self) -> Iterable[Entry]:
-        """What was given a place and is not committed, in order."""
-        return self._uncommitted
+    def commit_set(self) -> frozenset[MemberId]:
+        """Who must hold an entry before it is committed."""
+        return frozenset(self._match)
+
+    # -- places --------------------------------------------------------------------------------------------------
 
     def begin(self, now_ms: int, salt: bytes) -> Entry:
         """The EPOCH entry that opens this primary's tenure; the first to be replicated."""
@@ -110,30 +104,52 @@ class Sequencer:
             head.meta_n += 1
         if now_ms > head.ts:  # noqa: PLR1730 - a call of max() costs three times as much
             head.ts = now_ms
-        self.lsn = lsn = self.lsn + 1
+        replica = self.replica
         entry = make(
-            self.shard, lsn, self.epoch, head.room, head.sequence, head.meta_n, kind, sender, cmid, head.ts, salt,
-            data, info, self.chain, key, origin,
+            replica.shard, replica.lsn + 1, self.epoch, head.room, head.sequence, head.meta_n, kind, sender, cmid,
+            head.ts, salt, data, info, replica.chain, key, origin,
         )  # fmt: skip
-        self.chain = entry.chain
-        self._uncommitted.append(entry)
+        replica.append(entry)
         return entry
+
+    # -- commits -------------------------------------------------------------------------------------------------
 
     def acknowledge(self, member: MemberId, lsn: int) -> list[Entry]:
         """A member holds everything up to `lsn` on disk, in this epoch; gives what that commits, in order."""
-        if lsn > self.lsn:
-            raise BrokenInvariant(f"shard {self.shard}: {member} acknowledges {lsn}, the log ends at {self.lsn}")
+        replica = self.replica
+        if lsn > replica.lsn:
+            raise BrokenInvariant(f"shard {replica.shard}: {member} acknowledges {lsn}, the log ends at {replica.lsn}")
         match = self._match
         if match.get(member, lsn) >= lsn:  # old news, or not of the commit set
             return []
         match[member] = lsn
-        low = min(match.values())
-        if low <= self.commit or len(match) < self.min_sync:
+        return self._advance()
+
+    def _advance(self) -> list[Entry]:
+        low = self._lowest()
+        if low <= self.replica.commit or len(self.configuration.members) < self.min_sync:
             return []
-        count, self.commit = low - self.commit, low
-        uncommitted = self._uncommitted
-        if count == len(uncommitted):
-            committed = list(uncommitted)
-            uncommitted.clear()
-            return committed
-        return [uncommitted.popleft() for _ in range(count)]
+        return self.replica.committed(low)
+
+    def _lowest(self) -> int:
+        """Up to here everybody of the commit set holds the log."""
+        return min(self._match.values())
+
+    # -- configurations ------------------------------------------------------------------------------------------
+
+    def propose(self, configuration: Configuration, held: int) -> None:
+        """A row is on its way to the register: from now on its members count, too.
+
+        Args:
+            configuration: The row.
+            held: Up to where its new member is known to hold the log in this epoch.
+        """
+        self.pending.append(configuration)
+        for member in configuration.members:
+            self._match.setdefault(member, held)
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """A row of this primary is in force: a new epoch, in which its members must acknowledge anew (rule 4)."""
+        self.configuration, self.epoch = configuration, configuration.epoch
+        self.pending.clear()
+        self._match = dict.fromkeys(configuration.members, 0)
