@@ -7,36 +7,30 @@ import os
 import shutil
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import pytest
 
+from tests.harness.javascript import FOLDER, install_sdk
 from tests.harness.node_process import NodeProcess, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node.js with npm"),
 ]
 
-FOLDER: Final = Path(__file__).parents[1] / "sdk"
-INSTALL_SECONDS: Final = 120  # of a package registry; never reached
 SCENE_SECONDS: Final = 30  # never reached
 
 
 @pytest.fixture(scope="module")
 def sdk() -> None:
     """The SDK as the lock file names it, installed if it is not there yet."""
-    lock, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    command = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-    result = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-    assert result.returncode == 0, result.stderr
+    install_sdk()
 
 
 @pytest.fixture(scope="module")
