@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from router.entry import Entry, decode, split
 from router.errors import CorruptEntry
 from router.events import RoomRecord
+from router.filing import CHUNK_ENTRIES
 from router.known_keys import find_keys, scan_numbers
 from router.log_schema import VISIBLE
 from router.removal_tables import RemovalTables
@@ -99,26 +100,35 @@ class LogReader:
             "SELECT max(first) FROM chunk WHERE room=? AND stream=? AND first<=?", (room, VISIBLE, since + 1)
         ).fetchone()
         first = row[0] or 0
-        while True:
+        for most in _chunks_at_once(read):
             rows = self._execute(
                 "SELECT last, wires FROM chunk WHERE room=? AND stream=? AND first>=? ORDER BY first LIMIT ?",
-                (room, VISIBLE, first, CHUNKS_AT_ONCE),
+                (room, VISIBLE, first, most),
             ).fetchall()
             for _, wires in rows:
                 yield from split(wires)
-            if len(rows) < CHUNKS_AT_ONCE:
+            if len(rows) < most:
                 return
             first = rows[-1][0] + 1
 
     def _wires_back(self, room: int, read: History) -> Iterator[bytes]:
         before = read.since if read.since is not None else 1 << 62
-        while True:
+        for most in _chunks_at_once(read):
             rows = self._execute(
                 "SELECT first, wires FROM chunk WHERE room=? AND stream=? AND first<? ORDER BY first DESC LIMIT ?",
-                (room, VISIBLE, before, min(CHUNKS_AT_ONCE, read.limit)),
+                (room, VISIBLE, before, most),
             ).fetchall()
             for _, wires in rows:
                 yield from reversed(list(split(wires)))
             if not rows:
                 return
             before = rows[-1][0]
+
+
+def _chunks_at_once(read: History) -> Iterator[int]:
+    """How many rows to fetch at a time: what a read needs if chunks are full, then more, as they may be small."""
+    most = 1 + read.limit // CHUNK_ENTRIES
+    while True:
+        most = min(most, CHUNKS_AT_ONCE)
+        yield most
+        most *= 2

@@ -99,6 +99,17 @@ def test_a_cleared_message_is_as_removed_as_any_and_can_be_restored_alone(world:
     assert rpc(moderator, "restore", id="r2", target=1) == 107
 
 
+def test_an_edit_that_was_on_its_way_is_removed_with_its_message(world: World) -> None:
+    ann, moderator = world.connected("ann"), world.connected("mod", role="moderator")
+    said(ann, 1)
+    world.gateway.held = {"submit"}
+    ann.tell("rpc", {"method": "edit", "data": {"channel": "r", "id": "e1", "target": 1, "content": "secret"}})
+    moderator.tell("rpc", {"method": "clear", "data": {"channel": "r", "id": "c1", "user": "ann"}})
+    world.gateway.waiting.reverse()
+    world.gateway.release()
+    assert types(ann) == ["placeholder", "removed", "placeholder"]
+
+
 def test_a_retry_clears_once_and_shows_what_was_said_since(world: World) -> None:
     ann, moderator = world.connected("ann"), world.connected("mod", role="moderator")
     said(ann, 1)
