@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from edge_config.schema import ANY_ORIGIN, Durability, is_loopback
 
@@ -16,7 +17,7 @@ SECRET_BYTES: Final = 32  # RFC 7518, section 3.2: a key for HS256 has at least 
 
 def notices(config: Config) -> list[str]:
     """Sentences for an operator; the gravest come first."""
-    return [*_clients(config), *_network(config), *_rooms(config), *_storage(config)]
+    return [*_clients(config), *_network(config), *_webhooks(config), *_rooms(config), *_storage(config)]
 
 
 def _clients(config: Config) -> Iterator[str]:
@@ -57,6 +58,12 @@ def _rooms(config: Config) -> Iterator[str]:
         how = f"add [kinds.{default}]" if default else "name a kind in rooms.default_kind"
         yield f"Rooms without a kind in their name are refused: {how} to allow them."
     yield "Moderation is off: this version has none."
+
+
+def _webhooks(config: Config) -> Iterator[str]:
+    for name, hook in config.webhooks.items():
+        if hook.url.startswith("http:") and not is_loopback(urlsplit(hook.url).hostname or ""):
+            yield f"Webhook {name} is sent without TLS: whoever is on the way reads it. Give a URL of https."
 
 
 def _storage(config: Config) -> Iterator[str]:

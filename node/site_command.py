@@ -14,6 +14,8 @@ from node import jws, revocations, site_file
 from node.site_file import ApiKeyEntry, KeyEntry, SiteEntry, SiteFile
 from node.sites import DEFAULT_SITE, VerificationKey, digest_of
 from node.terminal import MISUSED, ConfigFile, DataDir, expected_faults, failure, read_config, remark, seconds_of
+from node.webhook_files import TargetFiles
+from node.webhook_target import TargetId
 
 app = typer.Typer(
     help="Sites: tenants of this node that never see each other. A running node takes changes up at once.",
@@ -128,8 +130,11 @@ def remove(name: Name, config: ConfigFile = None, data_dir: DataDir = None) -> N
     settings, folder = place(config, data_dir)
     with expected_faults():
         with site_file.change(folder, settings.auth) as content:
-            content.sites.remove(entry_of(content, name))
+            entry = entry_of(content, name)
+            content.sites.remove(entry)
         revocations.forget(folder, name)
+        for hook in entry.webhooks:
+            TargetFiles(folder, TargetId(name, hook.id)).forget()
     remark(f"Removed site {name!r}.")
 
 

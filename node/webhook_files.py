@@ -154,9 +154,14 @@ class TargetFiles:
             raise WebhookFault(f"{self.progress_path} is of version {found.version}; this program reads {VERSION}.")
         return found
 
+    def begin(self, progress: Progress) -> None:
+        """Write down where a receiver begins."""
+        self._write(self.progress_path, msgspec.json.encode(progress))
+
     def keep(self, progress: Progress, *, durable: bool = True) -> None:
-        """Write down how far the receiver has got."""
-        self._write(self.progress_path, msgspec.json.encode(progress), durable=durable)
+        """Write down how far the receiver has got, unless it was forgotten meanwhile."""
+        if self.progress_path.exists():
+            self._write(self.progress_path, msgspec.json.encode(progress), durable=durable)
 
     # -- dead letters --------------------------------------------------------------------------------------------
 
@@ -223,7 +228,7 @@ class TargetFiles:
         return self._read(self.answer_path, Replay)
 
     def forget(self) -> None:
-        """Remove all files."""
+        """Remove all files: the receiver begins anew if there is one of its name again."""
         try:
             for path in (self.progress_path, self.dead_path, self.wish_path, self.answer_path):
                 path.unlink(missing_ok=True)

@@ -167,7 +167,7 @@ class Webhooks:
             progress = files.progress()
             if progress is None or progress.birth != self._birth:
                 progress = Progress(birth=self._birth, cursor=dict(beginning))
-                files.keep(progress)
+                files.begin(progress)
             elif not target.wants_log:
                 progress.cursor = dict(beginning)  # if it wants something of the log one day, it begins there
             elif (cursor := dict(fitted(progress.cursor))) != progress.cursor:

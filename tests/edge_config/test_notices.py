@@ -79,3 +79,12 @@ def test_loopback_is_recognised(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.example", ""])
 def test_other_hosts_are_not_taken_for_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [("http://10.0.0.1/", True), ("https://10.0.0.1/", False), ("http://127.0.0.1:80/", False), ("", False)],
+)
+def test_a_webhook_that_others_can_read_on_the_way_is_told(url: str, is_told: bool) -> None:
+    environ = {"WEBHOOKS__CRM__URL": url, "WEBHOOKS__CRM__SECRET": "k" * 32, "WEBHOOKS__CRM__ALLOW_PRIVATE": "true"}
+    assert ("Webhook crm is sent without TLS" in said(environ)) is is_told

@@ -18,6 +18,8 @@ from node import revocations, site_file
 from node.auth import Authenticator, InvalidToken, RevokedToken, make_token
 from node.cli import app
 from node.sites import digest_of
+from node.webhook_files import Progress, TargetFiles
+from node.webhook_target import TargetId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -249,3 +251,15 @@ def test_two_webhooks_of_one_name_are_refused(shell: Shell) -> None:
     shell.run("site", "add-webhook", "default", "https://a.example/", "--name", "crm")
     result = shell.run("site", "add-webhook", "default", "https://b.example/", "--name", "crm", status=1)
     assert "has a webhook 'crm' already" in result.output
+
+
+def test_what_is_kept_of_webhooks_goes_with_them_and_with_their_site(shell: Shell) -> None:
+    shell.run("site", "add", "shop")
+    for name in ("crm", "erp"):
+        shell.run("site", "add-webhook", "shop", "https://shop.example/", "--name", name)
+        TargetFiles(shell.folder, TargetId("shop", name)).begin(Progress(birth="b", cursor={}))
+    left = shell.folder / "webhooks" / "shop"
+    shell.run("site", "remove-webhook", "shop", "crm")
+    assert [path.name for path in left.iterdir()] == ["erp.json"]
+    shell.run("site", "remove", "shop")
+    assert list(left.iterdir()) == []

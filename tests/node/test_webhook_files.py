@@ -28,7 +28,7 @@ def ids(files: TargetFiles) -> list[str]:
 def test_how_far_a_receiver_has_got_is_found_again(tmp_path: Path) -> None:
     files = TargetFiles(tmp_path, TARGET)
     assert files.progress() is None
-    files.keep(Progress(birth="b", cursor={1: 2, 130: 4}, failing_since=5, error="refused"))
+    files.begin(Progress(birth="b", cursor={1: 2, 130: 4}, failing_since=5, error="refused"))
     files.keep(Progress(birth="b", cursor={1: 3, 130: 4}), durable=False)
     found = TargetFiles(tmp_path, TARGET).progress()
     assert found is not None
@@ -73,7 +73,7 @@ def test_a_line_that_was_being_written_when_the_node_was_killed_is_passed_over(t
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"birth":"b"}', '{"birth":"b","cursor":{"x":1}}'])
 def test_a_file_that_was_not_written_here_is_refused_with_a_mend(tmp_path: Path, content: str) -> None:
     files = TargetFiles(tmp_path, TARGET)
-    files.keep(Progress(birth="b", cursor={}))
+    files.begin(Progress(birth="b", cursor={}))
     files.progress_path.write_text(content)
     with pytest.raises(WebhookFault, match=r"crm\.json can't be used: .*take it away"):
         files.progress()
@@ -81,7 +81,7 @@ def test_a_file_that_was_not_written_here_is_refused_with_a_mend(tmp_path: Path,
 
 def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     files = TargetFiles(tmp_path, TARGET)
-    files.keep(Progress(version=2, birth="b", cursor={}))
+    files.begin(Progress(version=2, birth="b", cursor={}))
     with pytest.raises(WebhookFault, match="version 2; this program reads 1"):
         files.progress()
 
@@ -98,7 +98,7 @@ def test_a_disk_that_takes_nothing_is_told_with_a_mend(tmp_path: Path) -> None:
     (tmp_path / "webhooks").write_text("in the way")
     files = TargetFiles(tmp_path, TARGET)
     with pytest.raises(WebhookFault, match="mend its permissions"):
-        files.keep(Progress(birth="b", cursor={}))
+        files.begin(Progress(birth="b", cursor={}))
     with pytest.raises(WebhookFault, match="mend its permissions"):
         files.progress()
 
@@ -113,6 +113,13 @@ def test_a_wish_is_granted_once(tmp_path: Path) -> None:
     assert files.answer() == Replay(sent=3, left=1, error="it answered 500")
     files.wish()
     assert files.answer() is None, "the answer to the wish before"
+
+
+def test_what_was_forgotten_is_not_written_again(tmp_path: Path) -> None:
+    files = TargetFiles(tmp_path, TARGET)
+    files.begin(Progress(birth="b", cursor={1: 1}))
+    files.bury(dead(1), 10)
     files.forget()
     files.forget()
+    files.keep(Progress(birth="b", cursor={1: 2}))  # of a node that runs, and has not heard of it yet
     assert list(files.progress_path.parent.iterdir()) == []

@@ -499,7 +499,7 @@ async def test_receivers_come_change_and_go_while_the_node_runs(stage: Stage) ->
 async def test_a_file_that_can_not_be_used_keeps_only_its_own_webhook_from_beginning(stage: Stage) -> None:
     stage.configured["other"] = target("other")
     files = TargetFiles(stage.folder, MAIN)
-    files.keep(Progress(birth="birth", cursor={}))
+    files.begin(Progress(birth="birth", cursor={}))
     files.progress_path.write_text("{")
     async with stage.running() as hooks:
         (trouble,) = hooks.troubles
@@ -514,7 +514,7 @@ async def test_a_file_that_can_not_be_used_keeps_only_its_own_webhook_from_begin
 @in_mock_time
 async def test_a_cursor_that_is_not_of_this_log_begins_at_its_end(stage: Stage, birth: str) -> None:
     stage.log.write("room")
-    TargetFiles(stage.folder, MAIN).keep(Progress(birth=birth, cursor=dict.fromkeys(range(4), 1000)))
+    TargetFiles(stage.folder, MAIN).begin(Progress(birth=birth, cursor=dict.fromkeys(range(4), 1000)))
     async with stage.running():
         stage.log.write("room")
         await stage.until(lambda: len(stage.receivers.ids()) == 1)
