@@ -147,6 +147,11 @@ class Desk:
             if monotonic() >= until:
                 break
 
+    def go_through(self, steps: Iterator[None]) -> None:
+        """Take the rest of an operation that has turned out long; on the hub's task."""
+        self._long.append(steps)
+        self._ring()
+
     def drain(self) -> None:
         """See `Work`."""
         self._work.drain()

@@ -30,7 +30,7 @@ from router.events import Away, Duplicate, History, Refusal, Submit
 from router.ids import RoomId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from msgspec import UnsetType
 
@@ -53,12 +53,14 @@ class World(NamedTuple):
         session_id: The session id of a client id.
         monotonic: Monotonic seconds, as the sessions count them.
         wall: Seconds since 1970.
+        slowly: Goes through slices of work, a few in each turn.
     """
 
     new_id: Callable[[], str]
     session_id: Callable[[str], str]
     monotonic: Callable[[], float]
     wall: Callable[[], float]
+    slowly: Callable[[Iterator[None]], None]
 
 
 class Methods:

@@ -6,14 +6,16 @@ asked, as a site's back end knows its moderators.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec import Raw
 from typing_extensions import override
 
 from node import api_calls as calls
 from node import chat_acting, chat_clearing, chat_entries, chat_ruling
 from node.api_listing import room_info as listed
+from node.api_listing import sliced
 from node.api_methods import EMPTY, Awaited
 from node.auth import USER_BYTES
 from node.chat import SYSTEM, bound, timestamp
@@ -24,11 +26,13 @@ from router.entry import Kind
 from router.events import Submit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
     from node.api_methods import Done, Methods
     from node.seams import Room
     from router.entry import Entry
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class _Ruled(Awaited, eq=False):
@@ -109,25 +113,33 @@ def clear_user(methods: Methods, site: str, request: calls.ClearUserRequest, don
 
 def room_info(methods: Methods, site: str, request: calls.RoomInfoRequest, done: Done) -> None:
     """Method `room_info`."""
-
-    def opened(room: Room) -> None:
-        rules, now_ms = room.rules if room.rules is not None else Rules({}), methods.gateway.wall_ms()
-        result = calls.RoomInfoResult(
-            **msgspec.structs.asdict(listed(room)), schema=room.kind.schema.value, roles=rules.roles,
-            mutes=_restrictions(rules.muted, now_ms), bans=_restrictions(rules.banned, now_ms),
-            slow_seconds=rules.slow_seconds, locked=rules.locked, title=rules.title,
-        )  # fmt: skip
-        done(msgspec.json.encode(result))
-
-    methods.open(site, request.channel, opened, done)
+    methods.open(site, request.channel, lambda room: methods.world.slowly(_described(methods, room, done)), done)
 
 
-def _restrictions(until: Mapping[str, int], now_ms: int) -> list[calls.Restriction]:
-    return [
-        calls.Restriction(user, timestamp(end).decode() if end else "")
-        for user, end in until.items()
-        if holds(until, user, now_ms)
-    ]
+def _described(methods: Methods, room: Room, done: Done) -> Iterator[None]:
+    """Go through a room's rules, which may be many."""
+    rules, now_ms = room.rules if room.rules is not None else Rules({}), methods.gateway.wall_ms()
+    roles: list[bytes] = []
+    for granted in sliced(rules.roles.items()):
+        roles.append(_encode(dict(granted))[1:-1])
+        yield
+    lists = []
+    for until in (rules.muted, rules.banned):
+        parts = []
+        for some in sliced(until):
+            parts += [_encode(_restriction(user, until[user])) for user in some if holds(until, user, now_ms)]
+            yield
+        lists.append(Raw(b"[%b]" % b",".join(parts)))
+    body = {
+        **msgspec.structs.asdict(listed(room)), "schema": room.kind.schema.value,
+        "roles": Raw(b"{%b}" % b",".join(roles)), "mutes": lists[0], "bans": lists[1],
+        "slow_seconds": rules.slow_seconds, "locked": rules.locked, "title": rules.title,
+    }  # fmt: skip
+    done(_encode(body))
+
+
+def _restriction(user: str, end: int) -> calls.Restriction:
+    return calls.Restriction(user, timestamp(end).decode() if end else "")
 
 
 def _key(methods: Methods, request: calls.RuleRequest) -> str:

@@ -135,7 +135,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     vitals = Vitals(build, metrics, condition, config.node.data_dir)
     metrics.refreshers.append(partial(_measure_log, store, metrics))
     desk = Desk(gateway, config.api.waiting_operations, ring)
-    world = World(lambda: str(uuid.uuid4()), authenticator.session_id, time.monotonic, time.time)
+    world = World(lambda: str(uuid.uuid4()), authenticator.session_id, time.monotonic, time.time, desk.go_through)
     methods = Methods(gateway, options, wire.codec, world)
     api = Api(methods, desk, SiteKeys(lambda: authenticator.sites), config.api, metrics)
     bounds = partial(

@@ -137,6 +137,17 @@ def test_long_operations_take_turns_and_few_are_under_way(monkeypatch: pytest.Mo
     assert work.done == [*"ababcc", "turn"]
 
 
+def test_an_operation_that_turns_out_long_is_gone_through_from_the_next_turn_on() -> None:
+    work, bell = FakeWork(), Bell()
+    desk = Desk(work, 10, bell)
+    desk.put(lambda: None)
+    desk.turn()
+    desk.go_through(slices(work, "a", 2))
+    assert bell.rings == 2
+    desk.turn()
+    assert work.done == ["turn", "a", "a", "turn"]
+
+
 def test_a_fault_of_a_long_operation_is_not_the_others() -> None:
     def faulty() -> Iterator[None]:
         yield

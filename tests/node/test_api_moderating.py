@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import pytest
 
+from edge_config.kinds import Schema
 from edge_config.limits import Limits
+from node import api_moderating
+from node.api_listing import SLICE
 from node.api_table import METHODS
-from node.chat_rules import RULINGS
+from node.chat_rules import RULINGS, Rules
 from tests.harness.api import KEY, READING, post
 from tests.harness.chat_socket import ChatSocket, connected
 from tests.harness.node_process import NodeProcess
@@ -130,6 +135,21 @@ def test_a_banned_user_is_out_at_once_and_over_a_crash(tmp_path: Path) -> None:
             assert ann.ask("subscribe", {"channel": "r"})["error"]["code"] == 103
             assert call(node, "unban", "r") == {}
             entered(ann, "r")
+
+
+def test_what_is_undone_while_a_rooms_rules_are_gone_through_is_left_out() -> None:
+    rules = Rules({f"mute:u{number:03}": b"[0,0]" for number in range(2 * SLICE)})
+    kind = SimpleNamespace(name="default", schema=Schema.CHAT)
+    room = SimpleNamespace(
+        id=SimpleNamespace(channel="r"), kind=kind, offset=0, epoch="e", members=0, users={}, rules=rules
+    )
+    methods = SimpleNamespace(gateway=SimpleNamespace(wall_ms=lambda: 0))
+    answers: list[Any] = []
+    steps = api_moderating._described(methods, room, answers.append)  # type: ignore[arg-type]
+    next(steps)
+    rules.muted.clear()
+    assert sum(1 for _ in steps) == 1
+    assert len(json.loads(answers[0])["mutes"]) == SLICE
 
 
 def test_a_kicked_user_may_come_again(node: NodeProcess, room: str) -> None:

@@ -53,7 +53,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.desk = Desk(Idle(), self.settings.waiting_operations, lambda: None)
-        world = World(lambda: "new", lambda client: client, lambda: 0.0, lambda: 0.0)
+        world = World(lambda: "new", lambda client: client, lambda: 0.0, lambda: 0.0, self.desk.go_through)
         options = SessionOptions(Config(auth=Auth(insecure=True)))
         methods = Methods(self.gateway, options, JsonCodec(), world)  # type: ignore[arg-type]
         self.api = Api(methods, self.desk, OneKey(), self.settings, self.metrics)
