@@ -6,19 +6,20 @@ don't wait for it; each of its answers is of the moment when it leaves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from node.chat import bad, refuse
 from node.joining import away
+from node.protocol import json_string
 from node.reading import visit
 from router.entry import MESSAGE
 from router.events import Away, History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from edge_config.limits import Limits
     from node.protocol import RpcRequest
@@ -43,7 +44,6 @@ class _Mentioning(Struct, gc=False):
     mentions: list[str] = []
 
 
-P = TypeVar("P", _Read, _Unread)
 _decode_read: Final = msgspec.json.Decoder(_Read).decode
 _decode_unread: Final = msgspec.json.Decoder(_Unread).decode
 _decode_mentions: Final = msgspec.json.Decoder(_Mentioning).decode
@@ -128,49 +128,49 @@ class Count:
         done: Given the answer, JSON.
     """
 
-    __slots__ = ("_before", "_bytes", "_done", "_entries", "_gateway", "_mentions", "_room", "_step", "_unread", "_who")
+    __slots__ = (
+        "_before", "_bytes", "_done", "_entries", "_gateway", "_mentions", "_name", "_room", "_step", "_unread", "_who",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - its surroundings: a session's or the server API's
         self, gateway: Gateway, limits: Limits, room: Room, who: Who,
         step: Callable[[Callable[[Page | Away], None]], Callable[[Page | Away], None]], done: Callable[[bytes], None],
     ) -> None:  # fmt: skip
         self._gateway, self._room, self._who, self._step, self._done = gateway, room, who, step, done
+        self._name = json_string(who.user)
         self._before = room.offset + 1
         self._entries, self._bytes = limits.unread_entries, limits.recovery_bytes
         self._unread = self._mentions = 0
 
     def go_on(self) -> None:
         """Read the next page, or answer when there is no more, or none may be read."""
-        end = self._before - 1 <= max(self._who.mark, self._room.floor)
-        if end or self._entries <= 0 or self._bytes <= 0:
-            self._answer(more=not end)
+        left = self._before - 1 - max(self._who.mark, self._room.floor)
+        if left <= 0 or self._entries <= 0 or self._bytes <= 0:
+            self._answer(more=left > 0)
             return
-        page = History(self._room.id, self._before, self._entries, reverse=True, max_bytes=self._bytes)
+        page = History(self._room.id, self._before, min(left, self._entries), reverse=True, max_bytes=self._bytes)
         self._gateway.history(self._room, page, self._step(self._take))
 
     def _take(self, page: Page | Away) -> None:
         if isinstance(page, Away):
             raise away(page)
-        for entry in page.entries:
-            if entry.sequence <= self._who.mark:
-                break
-            self._note(entry)
-            self._before = entry.sequence
-            self._entries -= 1
-            self._bytes -= len(entry.wire)
-        else:
-            if page.entries:
-                self.go_on()
-                return
-        self._answer(more=False)
-
-    def _note(self, entry: Entry) -> None:
-        hidden = entry.removal is not None or entry.erased
-        if entry.kind != MESSAGE or hidden or entry.sender == self._who.sender:
+        if not page.entries:
+            self._answer(more=False)
             return
-        self._unread += 1
-        if b'"mentions"' in entry.data and self._who.user in _decode_mentions(entry.data).mentions:
-            self._mentions += 1
+        self._note(page.entries)
+        self._before = page.entries[-1].sequence
+        self._entries -= len(page.entries)
+        self._bytes -= sum([len(entry.wire) for entry in page.entries])
+        self.go_on()
+
+    def _note(self, entries: Sequence[Entry]) -> None:
+        user, sender, name = self._who.user, self._who.sender, self._name
+        for entry in entries:
+            if entry.kind != MESSAGE or entry.sender == sender or entry.removal is not None or entry.erased:
+                continue
+            self._unread += 1
+            if name in entry.data and user in _decode_mentions(entry.data).mentions:  # few name the user anywhere
+                self._mentions += 1
 
     def _answer(self, *, more: bool) -> None:
         body = b'{"unread":%d,"mentions":%d,"read":%d%b}' % (

@@ -140,6 +140,15 @@ def test_others_messages_after_the_mark_count_and_nothing_else() -> None:
     assert counts(ann) == (1, 0, 0)  # bob's
 
 
+@pytest.mark.parametrize("user", ['a"b', "ü", "a\\b", "a\u2028b", "\x7f", "😀"])
+def test_a_user_of_any_name_is_mentioned(user: str) -> None:
+    node = world()
+    reader, writer = member(node, user), member(node, "u2")
+    say(writer, mentions=[user])
+    say(writer, mentions=["u3"], meta={"about": user})
+    assert counts(reader) == (2, 1, 0)
+
+
 def test_a_mark_never_goes_back_and_is_the_users_on_every_device() -> None:
     node = world()
     phone, desk, other = member(node, "u1"), member(node, "u1"), member(node, "u2")
