@@ -334,16 +334,21 @@ class Awaited(msgspec.Struct, eq=False):
         room: Where.
         done: Told of it.
         refusal: Why it may not be made; the answer, unless it was made before.
+        otherwise: Asks for the same entry in other words, in which it may have been made; see `publishing.Sent`.
     """
 
     room: Room
     done: Done
     refusal: CommandError | None = None
+    otherwise: Callable[[], None] | None = None
 
     def __call__(self, outcome: Outcome) -> None:
         """Answer it."""
         if isinstance(outcome, Entry | Duplicate):
             self.done(self.answer(outcome.sequence))
+        elif outcome is Refusal.CONFLICT and self.otherwise is not None:
+            otherwise, self.otherwise = self.otherwise, None
+            otherwise()
         elif outcome is Refusal.NEW and self.refusal is not None:
             self.done(self.refusal)
         elif isinstance(outcome, Refusal):

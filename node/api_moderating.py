@@ -6,6 +6,7 @@ asked, as a site's back end knows its moderators.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from node.api_listing import sliced
 from node.api_methods import EMPTY, Awaited
 from node.auth import USER_BYTES
 from node.chat import SYSTEM, bound, timestamp
+from node.chat_entries import Right
 from node.chat_rules import RULINGS, Given, Rules, canonical, holds
 from node.protocol import json_string
 from node.publishing import require_chat
@@ -89,6 +91,11 @@ def acting(name: str) -> Callable[[Methods, str, calls.MessageRequest, Done], No
             data, refusal = chat_acting.judge(action, given, entry, sender, undo_from, lambda: True)
             awaited = Awaited(room, done)
             submit = _submit(methods, room, action.kind, request, given.id, data, awaited)
+            if entry is None and action.right is Right.AUTHOR_OR_MODERATOR:  # whose it was, nobody knows any more
+                data = chat_entries.canonical(action, given, "author")
+                other = _submit(methods, room, action.kind, request, given.id, data, awaited)
+                other.probe = True
+                awaited.otherwise = partial(methods.gateway.probe, room, other)
             methods.submit_unless(room, submit, awaited, refusal)
 
         methods.open(site, request.channel, opened, done)

@@ -28,6 +28,7 @@ SETTINGS: Final = {
     "API__KEYS": f"{KEY}\nread:{READING}\nmoderate:{MODERATING}",
     "KINDS__DEFAULT__SCHEMA": "chat",
     "KINDS__ANY__SCHEMA": "any",
+    "KINDS__SHORT__HISTORY_ENTRIES": "1",
 }
 GIVEN: Final[dict[str, dict[str, Any]]] = {
     "mute": {"user": "ann"},
@@ -274,6 +275,16 @@ def test_a_retry_under_the_same_key_is_one(node: NodeProcess, room: str, method:
         if (another := OTHERS.get(method)) is not None:
             code, message = call(node, method, room, **given, **another)
             assert (code, "idempotency_key" in message) == (107, True)
+
+
+@pytest.mark.parametrize("by", ["ann", "mod"])
+def test_a_retry_is_one_though_the_room_does_not_show_the_target_any_more(node: NodeProcess, by: str) -> None:
+    room = f"short:{uuid4()}"
+    post(node.internal, "publish", {"channel": room, "data": {"content": "Hi"}, "user": "ann"})
+    first = call(node, "delete_message", room, by=by, idempotency_key="d1")
+    assert first["offset"] == 2
+    assert call(node, "delete_message", room, by=by, idempotency_key="d1") == first
+    assert call(node, "delete_message", room, by=by, idempotency_key="d2")[0] == 107
 
 
 def test_the_api_and_the_rpc_of_a_moderator_make_one_entry(node: NodeProcess, room: str) -> None:
