@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw
+from typing_extensions import override
 
 from edge_config.kinds import Presence, Schema
 from node import api_calls as calls
@@ -25,9 +26,10 @@ from node.protocol import HistoryResult, SubscribeRequest, client_info, json_str
 from node.publication import encode_publication
 from node.publishing import refuse_target, require_chat
 from node.reading import require_presence
-from router.entry import MESSAGE, Entry
+from router.entry import MESSAGE, Entry, Kind
 from router.events import Away, Duplicate, History, Refusal, Submit
 from router.ids import RoomId
+from router.room_values import HISTORY_REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -273,11 +275,13 @@ class Methods:
         done(EMPTY)
 
     def history_remove(self, site: str, request: calls.ChannelRequest, done: Done) -> None:
-        """Method `history_remove`: not to be had."""
-        del site, done
-        self.options.kinds.find(request.channel)
-        what = "a room's history can't be removed at once; history_entries, history_seconds and retention_days bound it"
-        raise CommandError(ErrorCode.NOT_AVAILABLE, what)
+        """Method `history_remove`: of what the room has when its entry is made."""
+
+        def opened(room: Room) -> None:
+            sender, awaited = self.gateway.sender(site, ""), Placeless(room, done)
+            self.gateway.submit(room, Submit(room.id, Kind.META, sender, "", HISTORY_REMOVED, b"", awaited))
+
+        self.open(site, request.channel, opened, done)
 
     def _sessions(self, site: str, request: calls.UserRequest) -> list[User]:
         """The connections that a request names."""
@@ -359,6 +363,14 @@ class Awaited(msgspec.Struct, eq=False):
     def answer(self, sequence: int) -> bytes:
         """The encoded result: where it is."""
         return msgspec.json.encode(calls.PublishResult(sequence, self.room.epoch))
+
+
+class Placeless(Awaited, eq=False):
+    """Takes the outcome of what has no place in the room."""
+
+    @override
+    def answer(self, sequence: int) -> bytes:
+        return EMPTY
 
 
 def read_content(content: calls.Content) -> bytes:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Raw
-from typing_extensions import override
 
 from node import api_calls as calls
 from node import chat_acting, chat_clearing, chat_entries, chat_ruling
 from node.api_listing import room_info as listed
 from node.api_listing import sliced
-from node.api_methods import EMPTY, Awaited
+from node.api_methods import Awaited, Placeless
 from node.auth import USER_BYTES
 from node.chat import SYSTEM, bound, timestamp
 from node.chat_entries import Right
@@ -35,14 +34,6 @@ if TYPE_CHECKING:
     from router.entry import Entry
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class _Ruled(Awaited, eq=False):
-    """Takes the outcome of a ruling, which has no place."""
-
-    @override
-    def answer(self, sequence: int) -> bytes:
-        return EMPTY
 
 
 def ruling(name: str) -> Callable[[Methods, str, calls.RuleRequest, Done], None]:
@@ -64,7 +55,7 @@ def ruling(name: str) -> Callable[[Methods, str, calls.RuleRequest, Done], None]
             require_chat(room)
             chat_ruling.require_space(room, rule, given.user, methods.options.limits.room_rules)
             data = canonical(rule, given, request.by or SYSTEM)
-            awaited = _Ruled(room, done)
+            awaited = Placeless(room, done)
             methods.gateway.submit(room, _submit(methods, room, Kind.META, request, given.id, data, awaited))
 
         methods.open(site, request.channel, opened, done)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edge_config.kinds import RoomKind
     from edge_config.schema import Config
     from node.attending import Attending
+    from node.chat_rules import Notice
     from node.counters import Counters
     from node.framing import Wire
     from node.metrics import Metrics
@@ -429,6 +430,10 @@ class Gateway:
             return
         room.rules = Rules.after(room.rules, room.state.values, entry)
         self._slow_down(room)
+        if notice.event:  # without one it is not for clients to know
+            self._notify(room, notice)
+
+    def _notify(self, room: Room, notice: Notice) -> None:
         data = notice.encode(room.id.channel)
         room.distribute()
         if notice.reports:
@@ -439,10 +444,10 @@ class Gateway:
             for member in room.everybody():
                 member.transport.send(member.transport.codec.push_message(data))
             return
-        for user in list(self.tenant(entry.room.site).of(notice.user).values()):
+        for user in list(self.tenant(room.id.site).of(notice.user).values()):
             user.push_message(data)
             if notice.expels:
-                user.unsubscribe(entry.room.channel, UnsubscribeCode.SERVER, notice.event)
+                user.unsubscribe(room.id.channel, UnsubscribeCode.SERVER, notice.event)
 
     def _moderators_in(self, room: Room) -> list[User]:
         """The connections of those who moderate a room and are in it."""

@@ -66,7 +66,7 @@ class Recovery:
     def fresh(self) -> bool:
         """Whether the outcome holds for the room as it is now."""
         if self.outcome is Outcome.RECOVERED:
-            return self._reached == self._room.offset
+            return self._reached == self._room.offset and self._since.offset >= self._room.floor
         return self.outcome is not Outcome.READING
 
     def advance(self) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from router.entry import Entry, Kind
+from router.removal import REMOVING
+from router.room_values import removes_history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from router.ids import ShardId
     from router.tail import TailQuery
 
-_REMOVING: Final = (int(Kind.REMOVED), int(Kind.RESTORED))
+_META: Final = int(Kind.META)
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,7 +25,7 @@ class Unfiled:
     Attributes:
         heads: By shard, the lsn of its last entry that waits.
         runs: By shard, what waits of it behind the reader's cursor, from the first on, as much as was asked for.
-        removing: All REMOVED and RESTORED entries that wait, those of each shard in order.
+        removing: What waits of the entries that remove or restore others, in the order of each shard.
     """
 
     heads: Mapping[ShardId, int]
@@ -91,9 +93,13 @@ class Backlog:
             first = entries[0].lsn
             found = [entry for entry in self._removing.get(shard, ()) if entry.lsn >= first]
             skip = max(0, self._scanned.get(shard, 0) + 1 - first)
-            found += [entry for entry in entries[skip:] if entry.kind in _REMOVING]
+            found += [entry for entry in entries[skip:] if entry.kind in REMOVING or _removes_history(entry)]
             if found:
                 removing[shard] = found
         self._removing = removing
         self._scanned = {shard: entries[-1].lsn for shard, entries in self._shards.items()}
         return [entry for found in removing.values() for entry in found]
+
+
+def _removes_history(entry: Entry) -> bool:
+    return entry.kind == _META and removes_history(entry)

@@ -63,12 +63,10 @@ class Erasure:
         ).fetchone()
         if not removed and row is None:
             return False
-        self._execute("PRAGMA secure_delete=1")  # what is overwritten must not stay in the file's unused bytes
         for room, target in removed:
             self._erase_message(room, target)
         if row is not None:
             self._erase_cleared(_Cleared(*row))
-        self._execute("PRAGMA secure_delete=0")
         return True
 
     def _erase_message(self, room: int, target: int) -> None:

@@ -102,7 +102,7 @@ class RoomRecord:
         sequence: The last visible entry's sequence.
         meta_n: The count of META and MARKS entries.
         ts: The last entry's timestamp in milliseconds.
-        floor: Entries up to this sequence are no longer on this disk.
+        floor: Entries up to this sequence are no longer on this disk, or were removed.
         values: What META entries have set, see router/room_values.py.
     """
 

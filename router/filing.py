@@ -20,7 +20,7 @@ from router.log_rows import Rows
 from router.log_schema import EPOCHS, MARKS, META, VISIBLE
 from router.marks import marks_of
 from router.removal_tables import RemovalTables
-from router.room_values import changes_of
+from router.room_values import changes_of, removes_history
 
 if TYPE_CHECKING:
     import sqlite3
@@ -80,8 +80,8 @@ class Filing:
         )
         self.keys = KnownKeys(connection)
 
-    def file(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> None:
-        """File entries.
+    def file(self, runs: Sequence[Sequence[Entry]], chains: dict[int, bytes]) -> list[int]:
+        """File entries; gives the numbers of rooms whose history they remove, which is below their floors now.
 
         Args:
             runs: Entries of one shard each, dense, beginning behind what is filed.
@@ -108,8 +108,12 @@ class Filing:
         self._file_rooms(rooms, epochs)
         for entry in others:
             self._file_effect(entry)
+        removing = [entry for entry in others if entry.kind == Kind.META and removes_history(entry)]
+        for entry in removing:
+            self._execute("UPDATE room SET floor=max(floor, ?) WHERE id=?", (entry.sequence, self._ids[entry.room]))
         self._file_places(runs, chains)
         self._file_keys(runs)
+        return [self._ids[entry.room] for entry in removing]
 
     def _file_rooms(self, rooms: dict[RoomId, list[Entry]], epochs: Iterable[Entry]) -> None:
         self._name_rooms(rooms)
@@ -206,16 +210,20 @@ class Filing:
 
 
 def _cut(entries: list[Entry]) -> Iterator[tuple[int, list[Entry]]]:
-    """Runs of a room's entries that become a chunk each, those of META and MARKS in chunks of their own."""
+    """Runs of a room's entries that become a chunk each, those of META and MARKS in chunks of their own.
+
+    What is to be removed ends a chunk, so that it can be dropped without what follows.
+    """
     visible = [entry for entry in entries if entry.kind <= Kind.SYSTEM]
     hidden = [entry for entry in entries if entry.kind > Kind.SYSTEM] if len(visible) < len(entries) else []
+    floors = {entry.sequence for entry in hidden if entry.kind == Kind.META and removes_history(entry)}
     streams = groupby(hidden, key=lambda entry: MARKS if entry.kind == Kind.MARKS else META)
     for stream, of_stream in ((VISIBLE, visible), *((stream, list(run)) for stream, run in streams)):
         run: list[Entry] = []
         size = 0
         for entry in of_stream:
             size += len(entry.wire)
-            if run and (size > CHUNK_BYTES or len(run) == CHUNK_ENTRIES):
+            if run and (size > CHUNK_BYTES or len(run) == CHUNK_ENTRIES or run[-1].sequence in floors):
                 yield stream, run
                 run, size = [], len(entry.wire)
             run.append(entry)

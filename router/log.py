@@ -490,7 +490,7 @@ class Log:
             if first != self._filed.get(shard, 0) + 1:
                 raise BrokenInvariant(f"shard {shard} is filed up to {self._filed.get(shard, 0)}, {first} follows")
             self._chains.setdefault(shard, GENESIS)
-        self._filing.file(runs, self._chains)
+        self._retention.purge(self._filing.file(runs, self._chains))
         self._written += FILING_FACTOR * sum([len(entry.wire) for run in runs for entry in run])
         self._forget_frames(runs)
 

@@ -160,6 +160,7 @@ def open_writer(path: Path, *, synchronous: str, shards: int) -> sqlite3.Connect
     connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute(f"PRAGMA journal_size_limit={MOST_WAL_BYTES}")
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    connection.execute("PRAGMA secure_delete=1")  # what is erased must not stay in unused bytes, nor in old frames
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
         raise StorageFault(

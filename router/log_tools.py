@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,9 +18,10 @@ from router.entry import Entry, Kind, decode, split
 from router.errors import CorruptEntry, StorageFault
 from router.ids import RoomId
 from router.log_schema import FILE_NAME, MIGRATIONS, VISIBLE, open_reader
-from router.log_verification import Report, Verification, read_journal
+from router.log_verification import JournalState, Report, Verification, read_journal
 from router.removal import REMOVING, Removals, whole
 from router.removal_tables import RemovalTables
+from router.room_values import removes_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +54,8 @@ class Stat:
 
     Attributes:
         rooms: That were ever written.
-        entries: That clients see and that are still here.
+        entries: That clients see and that are still here; of a history that was removed, those are left out when that
+            is filed.
         bytes: Of the database file.
         wal_bytes: Of its write-ahead file.
         frames: Of the journal.
@@ -99,10 +102,13 @@ def stat(folder: Path) -> Stat:
         journal = read_journal(connection)
         if journal.findings:
             raise StorageFault("corrupt", f"{path} is damaged: {journal.findings[0]}. {_VERIFY}")
-        waiting = [entry for entries in journal.unfiled.values() for entry in entries if entry.visible]
+        unfiled, _ = _waiting(journal, lambda _: True)
+        waiting = [entry for entries in unfiled.values() for entry in entries]
         known = {RoomId(*row) for row in execute("SELECT site, channel FROM room")}
         count, oldest, newest = execute(
-            "SELECT total(last-first+1), min(first_ts), max(last_ts) FROM chunk WHERE stream=?", (VISIBLE,)
+            "SELECT total(last-first+1), min(first_ts), max(last_ts) FROM chunk JOIN room ON room.id=chunk.room"
+            " WHERE stream=? AND last>floor",
+            (VISIBLE,),
         ).fetchone()
         times = [ts for ts in (oldest, newest, *(entry.ts for entry in waiting)) if ts is not None]
         filed = dict(execute("SELECT shard, lsn FROM shard").fetchall())
@@ -154,12 +160,17 @@ def export(
 
 def _visible(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]) -> Iterator[Entry]:
     execute = connection.execute
-    waiting = _waiting(connection, is_wanted)
+    journal = read_journal(connection)
+    if journal.findings:
+        raise CorruptEntry(journal.findings[0])
+    waiting, floors = _waiting(journal, is_wanted)
     for number, site, channel, floor in execute("SELECT id, site, channel, floor FROM room ORDER BY site, channel"):
-        if not is_wanted(RoomId(site, channel)):
+        room = RoomId(site, channel)
+        if not is_wanted(room):
             continue
+        floor = max(floor, floors.get(room, 0))  # noqa: PLW2901 - what is filed, and what is not
         chunks = execute("SELECT wires FROM chunk WHERE room=? AND stream=? ORDER BY first", (number, VISIBLE))
-        unfiled = waiting.pop(RoomId(site, channel), [])
+        unfiled = waiting.pop(room, [])
         removals = _removals(connection, number, unfiled)
         for (wires,) in chunks:
             for wire in split(wires):
@@ -183,17 +194,19 @@ def _removals(connection: sqlite3.Connection, room: int, unfiled: list[Entry]) -
     return removals
 
 
-def _waiting(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]) -> dict[RoomId, list[Entry]]:
-    """By room, the visible entries that only the journal has."""
-    journal = read_journal(connection)
-    if journal.findings:
-        raise CorruptEntry(journal.findings[0])
+def _waiting(
+    journal: JournalState, is_wanted: Callable[[RoomId], bool]
+) -> tuple[dict[RoomId, list[Entry]], dict[RoomId, int]]:
+    """By room, the visible entries that only the journal has, and the sequence up to which it removes the history."""
     waiting: dict[RoomId, list[Entry]] = {}
-    for entries in journal.unfiled.values():
-        for entry in entries:
-            if entry.visible and is_wanted(entry.room):
-                waiting.setdefault(entry.room, []).append(entry)
-    return waiting
+    floors: dict[RoomId, int] = {}
+    for entry in chain.from_iterable(journal.unfiled.values()):
+        if entry.visible and is_wanted(entry.room):
+            waiting.setdefault(entry.room, []).append(entry)
+        elif entry.kind == Kind.META and removes_history(entry):
+            waiting.pop(entry.room, None)
+            floors[entry.room] = entry.sequence
+    return waiting, floors
 
 
 def _exported(entry: Entry, *, with_removed: bool) -> dict[str, Any]:

@@ -8,13 +8,15 @@ META entries stay, for they alone say who may do what in a room; so do the place
 MARKS entries go soon, as a table has what they say, and their places from wherever they stand: what somebody reads is
 to take no room for longer than what he read. Of the marks themselves a room keeps the latest so many.
 
+What was removed as a room's history (router/room_values.py) is dropped at once, whatever is kept or held of the rest.
+
 A sweep also erases the texts of messages that were removed long ago, and of their edits; headers and chains stay.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -83,13 +85,14 @@ class Retention:
         self._room = 0
         self._excess = 0  # bytes that the log as a whole is to lose
         self._shards: deque[int] = deque()  # whose places are to be looked at
+        self._removed: deque[int] = deque()  # rooms that have something below their floor
         self._hold: Hold | None = None
         self.is_pressed = False
 
     @property
     def busy(self) -> bool:
         """Whether there is something to do."""
-        return self._rule is not None or self._excess > 0 or bool(self._shards)
+        return self._rule is not None or self._excess > 0 or bool(self._shards or self._removed)
 
     def begin(self, rule: Rule, dedupe_seconds: int, undo_seconds: int, now_ms: int) -> None:
         """Start a sweep, unless one is under way.
@@ -109,6 +112,10 @@ class Retention:
         """Give back so many bytes, of the oldest chunks of all rooms; replaces what was asked for before."""
         self._excess = size
 
+    def purge(self, rooms: Iterable[int]) -> None:
+        """Drop what is below the floors of rooms, by their numbers: their history was removed."""
+        self._removed.extend(rooms)
+
     def keep_for(self, hold: Hold | None) -> None:
         """Let sweeps leave what a follower has not read; replaces what was asked for before."""
         self._hold = hold
@@ -121,6 +128,9 @@ class Retention:
         """
         if self._excess > 0:
             return self._drop_oldest()
+        if self._removed:
+            self._drop_removed()
+            return []
         if self._rule is not None:
             return self._sweep(self._rule)
         for _ in range(min(SHARDS_AT_ONCE, len(self._shards))):
@@ -132,13 +142,18 @@ class Retention:
 
     def _sweep(self, rule: Rule) -> list[tuple[RoomId, int]]:
         rows = self._execute(
-            "SELECT id, site, channel, bytes, marks FROM room WHERE id>? ORDER BY id LIMIT ?",
-            (self._room, ROOMS_AT_ONCE),
+            "SELECT id, site, channel, bytes, marks, EXISTS"
+            " (SELECT 1 FROM chunk WHERE room=room.id AND stream=? AND first<=floor AND last<=floor)"
+            " FROM room WHERE id>? ORDER BY id LIMIT ?",
+            (VISIBLE, self._room, ROOMS_AT_ONCE),
         ).fetchall()
         floors = []
         left = CHUNKS_AT_ONCE
-        for number, site, channel, size, marks in rows:
+        for number, site, channel, size, marks, has_removed in rows:
             if left <= 0:
+                break
+            if has_removed:  # the node was stopped before it was dropped
+                self._removed.append(number)
                 break
             room = RoomId(site, channel)
             keep = rule(room)
@@ -180,9 +195,25 @@ class Retention:
             dropped += length
             floor = last
         if floor:
-            self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (floor, dropped, room))
+            self._execute("UPDATE room SET floor=max(floor, ?), bytes=bytes-? WHERE id=?", (floor, dropped, room))
             self._removals.forget(room, floor)
         return floor, gone, gone == most
+
+    def _drop_removed(self) -> None:
+        """Drop some of a room's chunks that are below its floor."""
+        room = self._removed[0]
+        chunks = self._execute(
+            "SELECT chunk.id, last, length(wires) FROM chunk JOIN room ON room.id=chunk.room"
+            " WHERE chunk.room=? AND stream=? AND last<=floor ORDER BY first LIMIT ?",
+            (room, VISIBLE, CHUNKS_AT_ONCE),
+        ).fetchall()
+        for number, _, _ in chunks:
+            self._execute("DELETE FROM chunk WHERE id=?", (number,))
+        if chunks:
+            self._execute("UPDATE room SET bytes=bytes-? WHERE id=?", (sum(length for _, _, length in chunks), room))
+            self._removals.forget(room, chunks[-1][1])
+        if len(chunks) < CHUNKS_AT_ONCE:
+            self._removed.popleft()
 
     def _is_held(self, chunk: int, last_ts: int) -> bool:
         """Whether a chunk has something that a follower has not read: then its last entry is, which is the newest."""
@@ -206,7 +237,7 @@ class Retention:
         floors: dict[int, int] = {}
         for number, room, last, _, length in sorted(chunks, key=lambda chunk: (chunk[3], chunk[0])):
             self._execute("DELETE FROM chunk WHERE id=?", (number,))
-            self._execute("UPDATE room SET floor=?, bytes=bytes-? WHERE id=?", (last, length, room))
+            self._execute("UPDATE room SET floor=max(floor, ?), bytes=bytes-? WHERE id=?", (last, length, room))
             floors[room] = last
             self._removals.forget(room, last)
             self._excess -= length + PAGE_BYTES // 2  # on average as much of its last page is empty

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.entry import MESSAGE
 from router.removal import MOST_MARKS, REMOVING, Removals
-from router.room_values import change
+from router.room_values import change, removes_history
 from router.sequencer import RoomHead
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class RoomState(RoomHead):
     Attributes:
         shard: Where it lives.
         committed: Sequence of the newest committed visible entry: the room's head as everybody sees it.
-        floor: Entries up to this sequence are no longer on this disk.
+        floor: Entries up to this sequence are no longer on this disk, or were removed.
         filed: Entries up to this sequence can be read from the disk, and so may leave the cache.
         entries: The newest committed visible entries, dense, ending at `committed`; never without one above `filed`.
         pins: How many subscriptions and reads keep it in memory.
@@ -89,6 +89,8 @@ class RoomState(RoomHead):
 
     def note_values(self, entry: Entry) -> None:
         """A META entry was committed."""
+        if removes_history(entry):
+            self.floor = max(self.floor, entry.sequence)
         if self.values is None:
             self.values = {}
         change(self.values, entry)

@@ -66,7 +66,7 @@ class Page:
     Attributes:
         entries: Visible entries, dense; oldest first, or newest first if the read was reverse. What was removed is
             without its body, see `Entry.removal`.
-        floor: Entries up to this sequence are no longer on this disk.
+        floor: Entries up to this sequence are no longer on this disk, or were removed.
         head: The room's newest committed sequence at the moment of the answer.
     """
 
@@ -273,7 +273,7 @@ class Router:
             if isinstance(result, StorageFault):
                 done(Away.STORAGE_FAULT)
                 return
-            entries = result
+            entries = _above(result, state.floor)  # which may have risen meanwhile
             last = entries[-1].sequence if entries else since
             if len(entries) < limit and last + 1 >= state.cached_from:
                 entries = _within([*entries, *state.after(last, limit - len(entries))], read.max_bytes)
@@ -283,7 +283,7 @@ class Router:
 
     def _read_back(self, state: RoomState, read: History, done: Read) -> None:
         before = state.committed + 1 if read.since is None else min(read.since, state.committed + 1)
-        cached = [e for e in _within(state.before(before, read.limit), read.max_bytes) if e.sequence > state.floor]
+        cached = _above(_within(state.before(before, read.limit), read.max_bytes), state.floor)
         lowest = cached[-1].sequence if cached else before
         missing = min(read.limit - len(cached), MAX_PAGE)
         if missing <= 0 or lowest - 1 <= state.floor or lowest > state.cached_from:
@@ -302,9 +302,13 @@ class Router:
             if isinstance(result, StorageFault):
                 done(Away.STORAGE_FAULT)
                 return
-            done(Page(state.show([*cached, *result]), state.floor, state.committed))
+            done(Page(state.show(_above([*cached, *result], state.floor)), state.floor, state.committed))
 
         self.log.history(History(state.room, lowest, missing, reverse=True, max_bytes=left), finish)
+
+
+def _above(entries: Iterable[Entry], floor: int) -> list[Entry]:
+    return [entry for entry in entries if entry.sequence > floor]
 
 
 def _within(entries: Iterable[Entry], max_bytes: int) -> list[Entry]:

@@ -15,7 +15,7 @@ from router.tail import Lost, Tail
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from router.backlog import Unfiled
     from router.ids import RoomId, ShardId
@@ -88,6 +88,8 @@ class _Reading:
         self._lost: list[Lost] = []
         self._bytes = query.max_bytes
         self._places = PLACES_AT_ONCE
+        self._filed: dict[ShardId, int] = {}
+        self._floors: dict[RoomId, int] = {}  # of rooms whose history was removed, which is not filed yet
         self._ended = query.limit == 0
 
     def read(self, removals: RemovalTables) -> Tail:
@@ -97,6 +99,8 @@ class _Reading:
         heads = {shard: lsn for shard, (lsn, _) in ends.items()}
         for shard, head in self._unfiled.heads.items():
             heads[shard] = max(heads.get(shard, 0), head)
+        self._filed = {shard: lsn for shard, (lsn, _) in ends.items()}
+        self._floors = {entry.room: entry.sequence for entry in self._later() if entry.kind == Kind.META}
         cursor = dict.fromkeys(heads, 0) | dict(self._query.cursor)
         start = self._query.start
         for shard in sorted(heads, key=lambda shard: (shard < start, shard)):
@@ -105,7 +109,7 @@ class _Reading:
             if cursor[shard] < heads[shard]:
                 cursor[shard] = self._read_shard(shard, cursor[shard], *ends.get(shard, (0, 0)))
                 start = shard + 1
-        self._hide(removals, {shard: filed for shard, (filed, _) in ends.items()})
+        self._hide(removals)
         return Tail(self._taken, cursor, self._lost, heads, start)
 
     def _read_shard(self, shard: ShardId, at: int, filed: int, floor: int) -> int:
@@ -124,7 +128,10 @@ class _Reading:
         return at
 
     def _take(self, entry: Entry, room: int) -> bool:
-        """Take an entry if the bounds allow it."""
+        """Take an entry if the bounds allow it; one whose room's history was removed is passed over."""
+        if self._floors and entry.visible and entry.sequence <= self._floors.get(entry.room, 0):
+            self._lose(entry.shard, entry.lsn, entry.lsn)
+            return True
         self._bytes -= len(entry.wire)
         if len(self._taken) == self._query.limit or (self._taken and self._bytes < 0):
             self._ended = True
@@ -164,7 +171,7 @@ class _Reading:
 
     def _take_slots(self, shard: ShardId, slots: Sequence[_Slot], last: int) -> int:
         """Take the entries of a row's slots; gives the lsn up to which it is read, `last` if that is all of it."""
-        floors = self._floors(slots)
+        floors = self._floors_of(slots)
         gone = {slot for slot in slots if slot.stream == VISIBLE and slot.place <= floors.get(slot.room, 0)}
         there = [slot for slot in slots if slot not in gone]
         most = self._query.limit - len(self._taken)
@@ -184,7 +191,7 @@ class _Reading:
                 return slot.lsn - 1
         return last
 
-    def _floors(self, slots: Sequence[_Slot]) -> dict[int, int]:
+    def _floors_of(self, slots: Sequence[_Slot]) -> dict[int, int]:
         rooms = msgspec.json.encode(sorted({slot.room for slot in slots})).decode()
         return dict(self._execute("SELECT id, floor FROM room WHERE id IN (SELECT value FROM json_each(?))", (rooms,)))
 
@@ -217,12 +224,16 @@ class _Reading:
 
     # -- what was removed ----------------------------------------------------------------------------------------
 
-    def _hide(self, removals: RemovalTables, filed: Mapping[ShardId, int]) -> None:
+    def _later(self) -> Iterator[Entry]:
+        """What removes or restores others and is not in the tables."""
+        return (entry for entry in self._unfiled.removing if entry.lsn > self._filed.get(entry.shard, 0))
+
+    def _hide(self, removals: RemovalTables) -> None:
         """Hide what was removed: what the tables say, then what waits to be filed."""
         by_room: dict[int, list[int]] = {}
         for at, entry in enumerate(self._taken):
             # A message is filed before what removes it, but what an edit is about may be removed before the edit.
-            if entry.kind == Kind.EDIT or (entry.kind == Kind.MESSAGE and entry.lsn <= filed.get(entry.shard, 0)):
+            if entry.kind == Kind.EDIT or (entry.kind == Kind.MESSAGE and entry.lsn <= self._filed.get(entry.shard, 0)):
                 number = self._rooms[at] or self._number(entry.room)
                 by_room.setdefault(number, []).append(at)
         for number, places in by_room.items():
@@ -230,8 +241,8 @@ class _Reading:
             for at, entry in zip(places, shown, strict=True):
                 self._taken[at] = entry
         later: dict[RoomId, Removals] = {}
-        for entry in self._unfiled.removing:
-            if entry.lsn > filed.get(entry.shard, 0):
+        for entry in self._later():
+            if entry.kind != Kind.META:
                 later.setdefault(entry.room, Removals()).note(entry, entry.sequence)
         if later:
             self._taken = [later[e.room].show(e) if e.room in later else e for e in self._taken]

@@ -20,7 +20,7 @@ from router.entry import SALT_BYTES, Entry, Kind, make
 from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
 from router.ids import RoomId, sender_id
 from router.removal import Removals
-from router.room_values import change
+from router.room_values import change, removes_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -292,6 +292,9 @@ class FakeGateway:
         return entry
 
     def _rule(self, room: FakeRoom, entry: Entry) -> None:
+        if removes_history(entry):
+            room.floor = len(room.entries)
+            return
         change(room.values, entry)
         room.rules = Rules.after(room.rules, room.values, entry)
         notice = notice_of(entry)

@@ -57,14 +57,17 @@ class LogWriter:
                 assert self.told.wait(deadline - time.monotonic()), "the log does not answer"
 
     def entry(  # noqa: PLR0917 - what may differ
-        self, room: RoomId, ts: int, kind: Kind = Kind.MESSAGE, shard: int = SHARD, size: int = 8, data: bytes = b""
+        self, room: RoomId, ts: int, kind: Kind = Kind.MESSAGE, shard: int = SHARD, size: int = 8, data: bytes = b"",
+        info: bytes = b"",
     ) -> Entry:  # fmt: skip
-        return self.entry_of(room, ts, kind, data or b"x" * size, shard)
+        return self.entry_of(room, ts, kind, data or b"x" * size, shard, info)
 
     def marks(self, room: RoomId, ts: int, **marks: int) -> Entry:
         return self.entry_of(room, ts, Kind.MARKS, marks_data(marks))
 
-    def entry_of(self, room: RoomId, ts: int, kind: Kind, data: bytes, shard: int = SHARD) -> Entry:
+    def entry_of(  # noqa: PLR0917 - what may differ
+        self, room: RoomId, ts: int, kind: Kind, data: bytes, shard: int = SHARD, info: bytes = b""
+    ) -> Entry:  # fmt: skip
         lsn, chain = self.ends.get(shard, (0, GENESIS))
         head = self.heads.setdefault(room, [0, 0])
         head[0] += kind <= Kind.SYSTEM
@@ -72,7 +75,7 @@ class LogWriter:
         sequence, meta_n = (0, 0) if kind == Kind.EPOCH else head
         cmid = f"id-{lsn}" if kind == Kind.MESSAGE else ""
         made = make(
-            shard, lsn + 1, 1, room, sequence, meta_n, kind, b"s" * 12, cmid, ts, b"salt" * 4, data, b"", chain
+            shard, lsn + 1, 1, room, sequence, meta_n, kind, b"s" * 12, cmid, ts, b"salt" * 4, data, info, chain
         )  # fmt: skip
         self.ends[shard] = (lsn + 1, made.chain)
         return made

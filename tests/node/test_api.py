@@ -403,11 +403,20 @@ def test_a_batch_of_nothing_is_answered_with_nothing(node: NodeProcess) -> None:
     assert (answer.status, answer.body) == (200, {"replies": []})
 
 
-def test_history_can_not_be_removed_and_the_answer_says_so(cent: Client, channel: str) -> None:
-    with pytest.raises(CentApiResponseError) as error:
+def test_a_history_is_removed_and_goes_on(cent: Client, channel: str) -> None:
+    epoch = cent.publish(PublishRequest(channel=channel, data=1)).epoch
+    for n in (2, 3):
+        cent.publish(PublishRequest(channel=channel, data=n))
+    for _ in range(2):
         cent.history_remove(HistoryRemoveRequest(channel=channel))
-    assert refusal(error)[0] == 108
-    assert "retention_days" in refusal(error)[1]
+        history = cent.history(HistoryRequest(channel=channel, limit=10))
+        assert (history.publications, history.offset, history.epoch) == ([], 3, epoch)
+    cent.publish(PublishRequest(channel=channel, data="new"))
+    for reverse in (False, True):
+        history = cent.history(HistoryRequest(channel=channel, limit=10, reverse=reverse))
+        assert [(p.data, p.offset) for p in history.publications] == [("new", 4)]
+    since = StreamPosition(offset=1, epoch=epoch)
+    assert [p.offset for p in cent.history(HistoryRequest(channel=channel, limit=10, since=since)).publications] == [4]
 
 
 def test_without_a_key_nothing_is_answered(node: NodeProcess) -> None:
@@ -463,7 +472,7 @@ def test_what_is_no_request_has_a_status_of_its_own(
 def test_in_transport_mode_an_error_of_a_method_has_a_status(node: NodeProcess) -> None:
     mode = {"X-Centrifugo-Error-Mode": "transport"}
     assert post(node.public, "history", {"channel": "none:x"}, headers=mode).status == 404
-    assert post(node.public, "history_remove", {"channel": "x"}, headers=mode).status == 400
+    assert post(node.public, "publish", {"channel": "x", "tags": {"a": "b"}}, headers=mode).status == 400
     assert post(node.public, "history", {"channel": "x"}, headers=mode).status == 200
 
 

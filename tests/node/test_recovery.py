@@ -13,8 +13,9 @@ from edge_config.kinds import Recovery as Mode
 from edge_config.kinds import RoomKind
 from edge_config.limits import Limits, Rates
 from edge_config.schema import Auth, Config
+from node.recovery import Outcome, Recovery
 from router.events import Away
-from router.ids import RoomId
+from router.ids import Position, RoomId
 from tests.harness.client import Client, World
 
 if TYPE_CHECKING:
@@ -278,6 +279,20 @@ def test_a_client_takes_what_it_was_given_before_it_gets_more() -> None:
     node.run(4.0)
     assert client.answer(ids[2])["error"]["code"] == 100
     assert client.answer(ping)["error"]["code"] == 100
+
+
+def test_what_was_recovered_is_not_given_once_it_is_below_the_floor() -> None:
+    node = world()
+    room = room_with(node, 5)
+    settled: list[Outcome] = []
+    recovery = Recovery(node.gateway, room, Position("", 2), 10, 4096, lambda: settled.append(recovery.outcome))
+    recovery.advance()
+    room.floor = 2
+    assert (recovery.fresh, settled) == (True, [Outcome.RECOVERED])
+    room.floor = 3
+    assert not recovery.fresh
+    recovery.advance()
+    assert (recovery.fresh, settled) == (True, [Outcome.RECOVERED, Outcome.UNRECOVERABLE])
 
 
 def test_recoveries_are_counted_by_outcome() -> None:

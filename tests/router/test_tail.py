@@ -14,6 +14,7 @@ from router.errors import StorageFault
 from router.events import Batch, Recovered, ShardTail
 from router.ids import RoomId
 from router.retention import Keep
+from router.room_values import HISTORY_REMOVED
 from router.tail import Hold, Lost, Tail, TailQuery, first_cursor, fit_cursor
 from tests.harness.log_writer import NOW_MS, SHARD, LogWriter, days_ago, read
 from tests.router.test_retention import A, B, C, keep_days
@@ -232,6 +233,41 @@ def test_who_reads_again_is_given_no_text_that_was_removed_meanwhile(
     for target, shown in ((2, [(1, True), (2, False)]), (1, [(1, False), (2, False)])):
         commit(node, [node.entry(A, 3, Kind.REMOVED, data=about(target))])
         assert [texts(follow(node, {})) for _ in range(2)] == [shown, shown]
+
+
+@pytest.mark.parametrize("filed", range(5))
+def test_what_a_user_was_cleared_of_is_given_without_its_text(
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch, filed: int
+) -> None:
+    node = open_node()
+    entries = [
+        node.entry(A, 1, info=b'"ann"'), node.entry(A, 2, info=b'"bob"'),
+        node.entry(A, 3, Kind.REMOVED, data=b'{"user":"ann","reason":"flood"}'), node.entry(A, 4, info=b'"ann"'),
+        node.entry(A, 5, Kind.EDIT, data=about(1), info=b'"ann"'),
+    ]  # fmt: skip
+    if filed:
+        node.file(entries[:filed])
+    monkeypatch.setattr(log, "FILE_AFTER_SECONDS", 1e6)
+    commit(node, entries[filed:])
+    assert texts(follow(node, {})) == [(1, False), (2, True), (4, True), (5, False)]
+
+
+@pytest.mark.parametrize("filed", range(5))
+def test_a_history_that_was_removed_is_lost_to_followers(
+    open_node: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch, filed: int
+) -> None:
+    node = open_node()
+    entries = [
+        node.entry(A, 1), node.entry(B, 2), node.entry(A, 3), node.entry(A, 4, Kind.META, data=HISTORY_REMOVED),
+        node.entry(A, 5),
+    ]  # fmt: skip
+    if filed:
+        node.file(entries[:filed])
+    monkeypatch.setattr(log, "FILE_AFTER_SECONDS", 1e6)
+    commit(node, entries[filed:])
+    tail = follow(node, {})
+    assert places(tail.entries) == [(SHARD, 2), (SHARD, 4), (SHARD, 5)]
+    assert (tail.lost, tail.cursor) == ([Lost(SHARD, 1, 1), Lost(SHARD, 3, 3)], {SHARD: 5})
 
 
 def test_what_was_filed_between_a_question_and_its_answer_is_neither_given_twice_nor_older_than_the_tables(
