@@ -88,6 +88,16 @@ def _guest_proof(data: bytes) -> str:
         return ""
 
 
+def _who(identity: Identity) -> dict[str, str]:
+    """What a client is told about itself; `guest` is what it shows at the next connect to be the same guest."""
+    who = {"user": identity.user}
+    if identity.role:
+        who["role"] = identity.role
+    if identity.guest:
+        who["guest"] = identity.proof
+    return who
+
+
 def _server_joinings(session: Session, request: ConnectRequest) -> list[Joining]:
     options, identity = session.options, session.identity
     grants = dict(identity.subscriptions)
@@ -120,7 +130,6 @@ def _answer(session: Session, command_id: int, joinings: Sequence[Joining]) -> b
     )
     if identity.ttl is not None:
         result.expires, result.ttl = True, identity.ttl
-    if identity.guest:
-        result.data = msgspec.Raw(msgspec.json.encode({"guest": identity.proof}))
+    result.data = msgspec.Raw(msgspec.json.encode(_who(identity)))
     session.connected()
     return codec.connected(command_id, result)

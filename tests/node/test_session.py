@@ -74,7 +74,7 @@ def test_a_user_connects_with_a_token_and_learns_when_it_ends() -> None:
     client = node.client()
     answer = client.ask("connect", {"token": node.token("u1", ttl=60)})
     assert (answer["expires"], answer["ttl"]) == (True, 60)
-    assert "data" not in answer
+    assert answer["data"] == {"user": "u1"}
     assert client.session.user == "u1"
 
 

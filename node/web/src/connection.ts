@@ -3,8 +3,10 @@
 import { Centrifuge, type Subscription, type SubscribedContext } from "centrifuge";
 
 import { backoff, RECONNECT } from "./backoff.ts";
-import { explain, PERMISSION_DENIED, readFault } from "./fault.ts";
-import { isRecord, readEntry, type Entry } from "./message.ts";
+import { explain } from "./fault.ts";
+import { isRecord, readEntry, readName, type Entry } from "./message.ts";
+import type { Person } from "./presence.ts";
+import { readNotice, readSignal, type Notice, type Signal } from "./signal.ts";
 
 /**
  * Where the connection stands:
@@ -23,14 +25,23 @@ export type Status =
 /** How a room was entered: for the first time, exactly where it was left, or with messages missed in between. */
 export type Arrival = "first" | "resumed" | "missed";
 
+/** Who the server takes this page's person for. */
+export interface Identity {
+  readonly userId: string;
+  /** What the site calls the user, such as `moderator`; empty: nothing. */
+  readonly role: string;
+}
 
 /** What a connection tells. */
 export interface ConnectionListener {
   statusChanged(status: Status): void;
   arrived(arrival: Arrival): void;
+  identified(identity: Identity): void;
   entryPublished(entry: Entry): void;
-  /** @param count how many people are in the room, or null if the server doesn't say */
-  presenceChanged(count: number | null): void;
+  signalled(signal: Signal): void;
+  noticed(notice: Notice): void;
+  /** Somebody came or went. */
+  stirred(): void;
 }
 
 /** Whom a connection is for. */
@@ -44,12 +55,6 @@ export interface Credentials {
 /** Entries asked for at once: a few screens. */
 const PAGE_SIZE = 50;
 
-/** How often people are counted even if nobody is seen to come or go, in milliseconds. */
-const PRESENCE_INTERVAL = 30_000;
-
-/** Comings and goings within this many milliseconds are counted once. */
-const PRESENCE_QUIET = 400;
-
 export class Connection {
   readonly #client: Centrifuge;
   readonly #room: Subscription;
@@ -59,8 +64,6 @@ export class Connection {
   #failures = 0;
   #wasLive = false;
   #endWait: (() => void) | undefined;
-  #presenceTimer: ReturnType<typeof setTimeout> | undefined;
-  #presenceDenied = false;
   readonly #hurry = (): void => this.hurry();
   /** The room's stream epoch, which history must be read under. */
   #epoch = "";
@@ -98,7 +101,6 @@ export class Connection {
     this.#client.removeAllListeners();
     this.#room.removeAllListeners();
     removeEventListener("online", this.#hurry);
-    clearTimeout(this.#presenceTimer);
     this.#client.disconnect();
     this.hurry();
   }
@@ -113,6 +115,26 @@ export class Connection {
     return this.#client.publish(this.#room.channel, data);
   }
 
+  /** Call a method of the server; resolves with its answer, rejects with an error of the SDK. */
+  async rpc(method: string, parameters: object): Promise<unknown> {
+    return (await this.#client.rpc(method, { channel: this.#room.channel, ...parameters })).data;
+  }
+
+  /** How many people are in the room. */
+  async count(): Promise<number> {
+    return (await this.#client.presenceStats(this.#room.channel)).numUsers;
+  }
+
+  /** Who is in the room, each once. */
+  async roster(): Promise<Person[]> {
+    const { clients } = await this.#client.presence(this.#room.channel);
+    const people = new Map<string, Person>();
+    for (const { user, connInfo, chanInfo } of Object.values(clients)) {
+      people.set(user, { userId: user, name: readName(chanInfo) || readName(connInfo) });
+    }
+    return [...people.values()];
+  }
+
   /**
    * Read the entries before a sequence, or the newest; fewer than all of them may come, and none if there are none.
    *
@@ -120,9 +142,9 @@ export class Connection {
    *
    * @param before a sequence, or 0 for the newest entries
    */
-  async history(before: number): Promise<Entry[]> {
+  async history(before: number, limit = PAGE_SIZE): Promise<Entry[]> {
     const since = before > 0 ? { since: { offset: before, epoch: this.#epoch } } : {};
-    const page = await this.#client.history(this.#room.channel, { limit: PAGE_SIZE, reverse: true, ...since });
+    const page = await this.#client.history(this.#room.channel, { limit, reverse: true, ...since });
     if (before > 0 && page.epoch !== this.#epoch) {
       throw new Error("the room has begun anew, so what stood before an entry can't be told");
     }
@@ -142,7 +164,11 @@ export class Connection {
       if (isRecord(data) && data["guest"] !== undefined) {
         this.#credentials.guest = data["guest"];
       }
+      if (isRecord(data) && typeof data["user"] === "string") {
+        this.#listener.identified({ userId: data["user"], role: typeof data["role"] === "string" ? data["role"] : "" });
+      }
     });
+    this.#client.on("message", ({ data }) => this.#notified(data));
     this.#client.on("disconnected", (fault) => this.#closed("connection", fault.code, fault.reason));
     addEventListener("online", this.#hurry);
   }
@@ -152,8 +178,8 @@ export class Connection {
     this.#room.on("subscribing", () => this.#tell({ kind: "connecting", again: this.#wasLive }));
     this.#room.on("unsubscribed", (fault) => this.#closed("room", fault.code, fault.reason));
     this.#room.on("publication", ({ data }) => this.#received(data));
-    this.#room.on("join", () => this.#countSoon(PRESENCE_QUIET));
-    this.#room.on("leave", () => this.#countSoon(PRESENCE_QUIET));
+    this.#room.on("join", () => this.#listener.stirred());
+    this.#room.on("leave", () => this.#listener.stirred());
   }
 
   #entered(context: SubscribedContext): void {
@@ -162,15 +188,24 @@ export class Connection {
     this.#wasLive = true;
     this.#listener.arrived(arrival);
     this.#tell({ kind: "live" });
-    this.#countSoon(0);
   }
 
   #received(data: unknown): void {
     const entry = readEntry(data);
     if (entry) {
       this.#listener.entryPublished(entry);
-    } else if (isRecord(data) && data["type"] === "presence" && typeof data["count"] === "number") {
-      this.#listener.presenceChanged(data["count"]);
+      return;
+    }
+    const signal = readSignal(data);
+    if (signal) {
+      this.#listener.signalled(signal);
+    }
+  }
+
+  #notified(data: unknown): void {
+    const notice = readNotice(data);
+    if (notice?.channel === this.#room.channel) {
+      this.#listener.noticed(notice);
     }
   }
 
@@ -199,23 +234,5 @@ export class Connection {
       };
     });
     this.#endWait = undefined;
-  }
-
-  #countSoon(delay: number): void {
-    clearTimeout(this.#presenceTimer);
-    if (!this.#presenceDenied) {
-      this.#presenceTimer = setTimeout(() => void this.#count(), delay);
-    }
-  }
-
-  async #count(): Promise<void> {
-    try {
-      const { numUsers } = await this.#client.presenceStats(this.#room.channel);
-      this.#listener.presenceChanged(numUsers);
-    } catch (error) {
-      this.#presenceDenied = readFault(error).code === PERMISSION_DENIED;
-      this.#listener.presenceChanged(null);
-    }
-    this.#countSoon(PRESENCE_INTERVAL);
   }
 }

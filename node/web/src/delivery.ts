@@ -1,18 +1,19 @@
 /** Sends what stands in the outbox whenever the room is reachable. */
 
 import { backoff, RESEND } from "./backoff.ts";
-import { publicationOf } from "./message.ts";
-import type { Outbox } from "./outbox.ts";
-import { explain, isTemporary, readFault } from "./fault.ts";
+import { explain, isTemporary, readFault, type Fault } from "./fault.ts";
+import type { Message } from "./message.ts";
+import type { Outbox, Sendable } from "./outbox.ts";
 
-/** The one thing that delivery asks of a connection: publish, answered once the server has acknowledged it. */
-export type Publish = (data: object) => Promise<unknown>;
+/** The one thing that delivery asks of a connection: send this, answered once the server has acknowledged it. */
+export type Send<T> = (item: T) => Promise<unknown>;
 
-/** Empties an outbox, one message after the other, with the same id at every attempt. */
-export class Delivery {
-  readonly #outbox: Outbox;
-  readonly #publish: Publish;
+/** Empties an outbox, one item after the other, with the same id at every attempt. */
+export class Delivery<T extends Sendable = Message> {
+  readonly #outbox: Outbox<T>;
+  readonly #send: Send<T>;
   readonly #changed: () => void;
+  readonly #failed: (item: T, fault: Fault) => void;
   /** Counts openings and closings, so that an answer from a connection that is gone is told from one of this. */
   #turn = 0;
   #open = false;
@@ -20,11 +21,18 @@ export class Delivery {
 
   /**
    * @param changed called after every change to the outbox
+   * @param failed called with what will not be sent again by itself
    */
-  constructor(outbox: Outbox, publish: Publish, changed: () => void) {
+  constructor(
+    outbox: Outbox<T>,
+    send: Send<T>,
+    changed: () => void,
+    failed: (item: T, fault: Fault) => void = () => {},
+  ) {
     this.#outbox = outbox;
-    this.#publish = publish;
+    this.#send = send;
     this.#changed = changed;
+    this.#failed = failed;
   }
 
   /** The room is reachable: send. */
@@ -55,9 +63,9 @@ export class Delivery {
     }
     this.#changed();
     const turn = this.#turn;
-    this.#publish(publicationOf(draft)).then(
+    this.#send(draft).then(
       () => this.#answered(turn, () => this.#outbox.accept(draft.id)),
-      (error: unknown) => this.#answered(turn, () => this.#refused(draft.id, error)),
+      (error: unknown) => this.#answered(turn, () => this.#refused(draft, readFault(error))),
     );
   }
 
@@ -70,14 +78,16 @@ export class Delivery {
     this.nudge();
   }
 
-  #refused(id: string, error: unknown): void {
-    const fault = readFault(error);
+  #refused(item: T, fault: Fault): void {
     if (!isTemporary(fault)) {
-      this.#outbox.refuse(id, explain(fault));
+      this.#outbox.refuse(item.id, explain(fault));
+      this.#failed(item, fault);
       return;
     }
-    const draft = this.#outbox.postpone(id, explain(fault));
-    if (draft?.state === "waiting") {
+    const draft = this.#outbox.postpone(item.id, explain(fault));
+    if (draft?.state === "failed") {
+      this.#failed(item, fault);
+    } else if (draft) {
       this.#timer = setTimeout(
         () => {
           this.#timer = undefined;

@@ -1,4 +1,4 @@
-/** The two things that the page does with elements: find those of index.html, and make new ones. */
+/** What the page does with elements: find those of index.html, and make new ones. */
 
 /**
  * The element with an id.
@@ -23,6 +23,14 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   element.className = className;
   element.append(...children);
   return element;
+}
+
+/** A new button that does something. */
+export function makeButton(className: string, act: () => void, ...children: readonly (Node | string)[]): HTMLButtonElement {
+  const button = make("button", className, ...children);
+  button.type = "button";
+  button.addEventListener("click", act);
+  return button;
 }
 
 /** Set a text, but only if it is another: a live region would announce it again. */

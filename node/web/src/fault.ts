@@ -14,6 +14,8 @@ export const PERMISSION_DENIED = 103;
 const TOO_MANY_REQUESTS = 111;
 const INTERNAL = 100;
 const BAD_REQUEST = 107;
+/** The server has nothing of this kind here, or is one that does not know it. */
+export const UNAVAILABLE = 108;
 const FIRST_SERVER_CODE = 100;
 
 /** What a person reads for the codes that they may meet; else the server's own words. */
@@ -24,6 +26,7 @@ const WORDS: ReadonlyMap<number, string> = new Map([
   [PERMISSION_DENIED, "you may not do this here"],
   [106, "a limit is reached"],
   [BAD_REQUEST, "the server does not accept it"],
+  [UNAVAILABLE, "this room has nothing of the kind"],
   [109, "your sign-in has expired"],
   [TOO_MANY_REQUESTS, "too many messages in a short time"],
   [3500, "your sign-in is not valid"],

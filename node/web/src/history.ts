@@ -52,6 +52,7 @@ export class RoomHistory {
   /** Counts readings, so that an answer that was overtaken is told from the one that is waited for. */
   #reading = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #underWay: Promise<void> = Promise.resolve();
 
   constructor(timeline: Timeline, readPage: ReadPage, listener: HistoryListener) {
     this.#timeline = timeline;
@@ -91,23 +92,12 @@ export class RoomHistory {
     }
   }
 
-  /** Read the page before the first entry in the list; does nothing if that is under way, or there is none. */
-  async readEarlier(): Promise<void> {
-    if (this.earlier !== "some" && this.earlier !== "unread") {
-      return;
+  /** Read the page before the first entry in the list, if there is one; resolves once that is settled. */
+  readEarlier(): Promise<void> {
+    if (this.earlier === "some" || this.earlier === "unread") {
+      this.#underWay = this.#tryReadEarlier();
     }
-    const reading = this.#begin();
-    try {
-      const entries = await this.#readPage(this.#timeline.first);
-      if (reading === this.#reading) {
-        this.#merge(entries);
-        this.#setEarlier(this.#isStart(entries) ? "none" : "some");
-      }
-    } catch {
-      if (reading === this.#reading) {
-        this.#setEarlier("unread");
-      }
-    }
+    return this.#underWay;
   }
 
   /** Drop the oldest entries of a list that has grown long; for when nobody looks at them. */
@@ -143,6 +133,21 @@ export class RoomHistory {
     } catch (error) {
       if (reading === this.#reading) {
         this.#failed(error, reading, attempt);
+      }
+    }
+  }
+
+  async #tryReadEarlier(): Promise<void> {
+    const reading = this.#begin();
+    try {
+      const entries = await this.#readPage(this.#timeline.first);
+      if (reading === this.#reading) {
+        this.#merge(entries);
+        this.#setEarlier(this.#isStart(entries) ? "none" : "some");
+      }
+    } catch {
+      if (reading === this.#reading) {
+        this.#setEarlier("unread");
       }
     }
   }

@@ -43,7 +43,11 @@ function join(seat: Seat): void {
   // An address to pass on: the room, but neither one's name nor a token.
   history.replaceState(null, "", `?${new URLSearchParams({ room: seat.room })}`);
   lobby.hide();
-  room = new Room(endpoint(), seat, memory, () => view.invalidate());
+  room = new Room(endpoint(), seat, memory, {
+    changed: () => view.invalidate(),
+    said: (entry) => view.announce(entry),
+    refused: (act, reason) => view.refuse(act, reason),
+  });
   view.show(room);
   room.open();
 }

@@ -131,6 +131,7 @@ function isDraft(value: unknown): value is Draft {
     typeof value["content"] === "string" &&
     typeof value["author"] === "string" &&
     typeof value["time"] === "number" &&
+    typeof value["replyTo"] === "number" &&
     typeof value["state"] === "string" &&
     typeof value["reason"] === "string"
   );

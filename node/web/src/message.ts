@@ -14,10 +14,25 @@ export interface Entry {
   readonly author: string;
   /** When the server ordered it, in milliseconds since 1970. */
   readonly time: number;
-  /** Sequence of the message that it changes, or 0 if it changes none. */
+  /** Sequence of the message that it is about, or 0 if it is about none. */
   readonly target: number;
-  /** Whether its author changed the text later. */
-  readonly edited: boolean;
+  /** Sequence of the message that it answers, or 0. */
+  readonly replyTo: number;
+  /** Of a reaction. */
+  readonly emoji: string;
+  /** Of a removal and of a placeholder: why; may be empty. */
+  readonly reason: string;
+  /** Of a removal of all that somebody wrote: of whom, and from which sequence on; else null. */
+  readonly cleared: Cleared | null;
+  /** Of an entry of the server's own: what happened, and what goes with it. */
+  readonly event: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** All messages of a user from a sequence on. */
+export interface Cleared {
+  readonly user: string;
+  readonly since: number;
 }
 
 /** What a draft needs to be published, again and again, as the same message. */
@@ -27,6 +42,8 @@ export interface Message {
   readonly author: string;
   /** When it was written here, in milliseconds since 1970. */
   readonly time: number;
+  /** Sequence of the message that it answers, or 0. */
+  readonly replyTo: number;
 }
 
 /** Longest text that the page lets a person write, in UTF-16 code units: a page of prose. */
@@ -37,23 +54,41 @@ export const MAX_NAME_LENGTH = 40;
 
 /** Begins every guest's user id, and no other. */
 const GUEST = "guest:";
+const GUEST_LETTERS = 4;
 
-/** Types that stand in the list as a message of their own; other entries only count in the sequence. */
-const SHOWN_TYPES: ReadonlySet<string> = new Set(["text", "image", "file", "action", "placeholder"]);
+/** Begins what stands for the user id where a message was erased. */
+const ERASED = "erased:";
+
+/** Types that stand in the list as a row of their own; other entries only count in the sequence. */
+const SHOWN_TYPES: ReadonlySet<string> = new Set(["text", "image", "file", "action", "placeholder", "system"]);
 
 /** What stands in the place of a message that was removed. */
-export function placeholderOf(entry: Entry): Entry {
-  return { ...entry, type: "placeholder", content: "", edited: false };
+export function placeholderOf(entry: Entry, reason: string): Entry {
+  return { ...entry, type: "placeholder", content: "", reason };
 }
 
-/** Whether an entry stands in the list. */
+/** Whether an entry stands in the list. What is left of an edit, a placeholder with a target, does not. */
 export function isShown(entry: Entry): boolean {
-  return SHOWN_TYPES.has(entry.type);
+  return SHOWN_TYPES.has(entry.type) && entry.target === 0;
 }
 
 /** Whether an entry is what is left of a removed message. */
 export function isRemoved(entry: Entry): boolean {
   return entry.type === "placeholder";
+}
+
+/** Whether a user is a guest, whom nobody vouches for. */
+export function isGuest(userId: string): boolean {
+  return userId.startsWith(GUEST);
+}
+
+/** What somebody is called who has given no name. */
+export function anonymous(userId: string): string {
+  if (userId.startsWith(ERASED)) {
+    return "Somebody";
+  }
+  // The end of the id, so that two guests can be told apart.
+  return isGuest(userId) ? `Guest ${userId.slice(-GUEST_LETTERS)}` : userId;
 }
 
 /**
@@ -65,7 +100,7 @@ export function readEntry(data: unknown): Entry | null {
   if (!isRecord(data)) {
     return null;
   }
-  const { id, sequence, userId, type, content, timestamp, meta, target } = data;
+  const { id, sequence, userId, type, timestamp } = data;
   if (typeof id !== "string" || typeof userId !== "string" || typeof type !== "string") {
     return null;
   }
@@ -78,17 +113,33 @@ export function readEntry(data: unknown): Entry | null {
     sequence,
     userId,
     type,
-    content: typeof content === "string" ? content : "",
-    author: readName(meta) || (userId.startsWith(GUEST) ? "Guest" : userId),
+    content: textOf(data["content"]),
+    author: readName(data["meta"]) || anonymous(userId),
     time: Number.isNaN(time) ? 0 : time,
-    target: typeof target === "number" ? target : 0,
-    edited: false,
+    target: numberOf(data["target"]),
+    replyTo: numberOf(data["replyTo"]),
+    emoji: textOf(data["emoji"]),
+    reason: textOf(data["reason"]),
+    cleared: typeof data["user"] === "string" ? { user: data["user"], since: numberOf(data["since"]) } : null,
+    event: textOf(data["event"]),
+    detail: isRecord(data["data"]) ? data["data"] : {},
   };
+}
+
+/** A value that should be a text; empty for everything else. */
+export function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+/** A value that should be a number; 0 for everything else. */
+export function numberOf(value: unknown): number {
+  return typeof value === "number" ? value : 0;
 }
 
 /** The `data` with which a message is published. */
 export function publicationOf(message: Message): object {
-  return { id: message.id, content: message.content, type: "text", meta: { name: message.author } };
+  const { id, content, author, replyTo } = message;
+  return { id, content, type: "text", ...(replyTo > 0 ? { replyTo } : {}), meta: { name: author } };
 }
 
 /** A random (version 4) UUID; `crypto.randomUUID` is missing where a page came over plain HTTP. */
@@ -105,7 +156,8 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function readName(meta: unknown): string {
+/** The display name in an object that somebody has chosen it in, or an empty text. */
+export function readName(meta: unknown): string {
   const name = isRecord(meta) ? meta["name"] : undefined;
   return typeof name === "string" ? name.trim().slice(0, MAX_NAME_LENGTH) : "";
 }

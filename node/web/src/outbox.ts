@@ -1,4 +1,4 @@
-/** Messages written here that the room does not show yet, in the order in which they go out. */
+/** What was written or done here and the room does not show yet, in the order in which it goes out. */
 
 import type { Message } from "./message.ts";
 
@@ -12,13 +12,22 @@ import type { Message } from "./message.ts";
  */
 export type DraftState = "waiting" | "sending" | "accepted" | "failed";
 
-export interface Draft extends Message {
+/** What can be sent: known by its id, which stays the same in all attempts. */
+export interface Sendable {
+  readonly id: string;
+}
+
+/** Something to be sent, and how far it is. */
+export type Queued<T extends Sendable> = T & {
   readonly state: DraftState;
   /** How often it was sent since it was written or retried by hand. */
   readonly attempts: number;
   /** Why the last attempt did not succeed; empty if none failed. */
   readonly reason: string;
-}
+};
+
+/** A message that was written here. */
+export type Draft = Queued<Message>;
 
 /** Attempts before a draft counts as failed: with the back-off of delivery about half a minute. */
 export const MAX_ATTEMPTS = 6;
@@ -26,7 +35,9 @@ export const MAX_ATTEMPTS = 6;
 /** Drafts kept while they cannot be sent: more than a person writes during an outage, little to keep. */
 export const MAX_DRAFTS = 100;
 
-const FRESH = { state: "waiting", attempts: 0, reason: "" } as const;
+type Progress = Omit<Queued<Sendable>, keyof Sendable>;
+
+const FRESH: Progress = { state: "waiting", attempts: 0, reason: "" };
 
 /**
  * A queue that sends one message at a time.
@@ -34,11 +45,11 @@ const FRESH = { state: "waiting", attempts: 0, reason: "" } as const;
  * One at a time is what keeps the order: with several on their way, a refusal in the middle would let the later ones
  * overtake it.
  */
-export class Outbox {
-  #drafts: Draft[] = [];
+export class Outbox<T extends Sendable = Message> {
+  #drafts: Queued<T>[] = [];
 
   /** All drafts, in order. */
-  get drafts(): readonly Draft[] {
+  get drafts(): readonly Queued<T>[] {
     return this.#drafts;
   }
 
@@ -55,7 +66,7 @@ export class Outbox {
    *
    * @throws RangeError if the outbox is full, or has this id already.
    */
-  add(message: Message): void {
+  add(message: T): void {
     if (this.isFull) {
       throw new RangeError(`the outbox is full: ${MAX_DRAFTS} messages wait; send or discard some first`);
     }
@@ -66,13 +77,13 @@ export class Outbox {
   }
 
   /** Take over what an outbox held before the page was loaded again, in front of what is here. */
-  restore(drafts: readonly Draft[]): void {
-    const restored = drafts.map((draft): Draft => (draft.state === "failed" ? draft : { ...draft, ...FRESH }));
+  restore(drafts: readonly Queued<T>[]): void {
+    const restored = drafts.map((draft): Queued<T> => (draft.state === "failed" ? draft : { ...draft, ...FRESH }));
     this.#drafts = [...restored.filter((draft) => !this.has(draft.id)), ...this.#drafts];
   }
 
   /** Start sending the first that waits. Returns null if there is none, or one is on its way. */
-  take(): Draft | null {
+  take(): Queued<T> | null {
     if (this.#drafts.some((draft) => draft.state === "sending")) {
       return null;
     }
@@ -86,7 +97,7 @@ export class Outbox {
   }
 
   /** An attempt had no success, but another may. Returns the draft, which has failed once the attempts are used up. */
-  postpone(id: string, reason: string): Draft | null {
+  postpone(id: string, reason: string): Queued<T> | null {
     const draft = this.#find(id);
     const state = draft && draft.attempts < MAX_ATTEMPTS ? "waiting" : "failed";
     return this.#change(id, { state, reason });
@@ -132,11 +143,11 @@ export class Outbox {
     this.#drafts = this.#drafts.filter((draft) => draft.state !== "accepted");
   }
 
-  #find(id: string): Draft | undefined {
+  #find(id: string): Queued<T> | undefined {
     return this.#drafts.find((draft) => draft.id === id);
   }
 
-  #change(id: string, change: Partial<Draft>): Draft | null {
+  #change(id: string, change: Partial<Progress>): Queued<T> | null {
     const index = this.#drafts.findIndex((draft) => draft.id === id);
     const draft = this.#drafts[index];
     if (!draft) {

@@ -1,6 +1,7 @@
 /** The ordered list of a room's entries, each exactly once, however often and in whatever order they arrive. */
 
-import { isShown, placeholderOf, type Entry } from "./message.ts";
+import { Fold, type Shown } from "./fold.ts";
+import { isRemoved, isShown, type Entry } from "./message.ts";
 
 /** A line of the page's own between two entries. */
 export interface Notice {
@@ -10,7 +11,7 @@ export interface Notice {
 }
 
 /** What stands in the list, in order. */
-export type Item = Entry | Notice;
+export type Item = Shown | Notice;
 
 export function isNotice(item: Item): item is Notice {
   return "after" in item;
@@ -95,32 +96,45 @@ export class Timeline {
     }
   }
 
+  /** The entry with a sequence, as the server gave it, or null if it is not here. */
+  at(sequence: number): Entry | null {
+    const entry = this.#entries[this.#indexOf(sequence)];
+    return entry?.sequence === sequence ? entry : null;
+  }
+
+  /** Put what the server shows again in the place of placeholders; what is not here is left out. */
+  restore(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      const index = this.#indexOf(entry.sequence);
+      if (this.#entries[index]?.sequence === entry.sequence) {
+        this.#entries[index] = entry;
+      }
+    }
+  }
+
   /**
-   * Everything that is shown, in order, as later entries have changed it: edited, removed, restored.
+   * What the entries make of each other.
+   *
+   * @param expected what this page has asked for and the room does not show yet: counts as the newest entries
+   */
+  fold(expected: readonly Entry[] = []): Fold {
+    return new Fold([...this.#entries, ...expected]);
+  }
+
+  /** Sequences of what is hidden of a message: its own, and those of its edits. */
+  hidden(target: number): number[] {
+    return this.#entries
+      .filter((entry) => isRemoved(entry) && (entry.sequence === target || entry.target === target))
+      .map(({ sequence }) => sequence);
+  }
+
+  /**
+   * Everything that is shown, in order, as later entries have changed it: edited, removed, restored, reacted to, pinned.
    *
    * A message that was sent twice is shown where it stood first.
    */
-  items(): Item[] {
+  items(fold: Fold = this.fold()): Item[] {
     const items: Item[] = [];
-    const edits = new Map<number, string>();
-    const removed = new Set<number>();
-    for (const { type, target, content } of this.#entries) {
-      if (type === "edit") {
-        edits.set(target, content);
-      } else if (type === "removed") {
-        removed.add(target);
-      } else if (type === "restored") {
-        removed.delete(target);
-      }
-    }
-    const asItIsNow = (entry: Entry): Entry => {
-      const content = edits.get(entry.sequence);
-      return removed.has(entry.sequence)
-        ? placeholderOf(entry)
-        : content === undefined || entry.type === "placeholder"
-          ? entry
-          : { ...entry, content, edited: true };
-    };
     let next = 0;
     const notices = this.#notices;
     const noticesBefore = (sequence: number): void => {
@@ -131,7 +145,7 @@ export class Timeline {
     for (const entry of this.#entries) {
       noticesBefore(entry.sequence);
       if (isShown(entry) && this.#sequences.get(keyOf(entry)) === entry.sequence) {
-        items.push(asItIsNow(entry));
+        items.push(fold.show(entry));
       }
     }
     noticesBefore(Number.POSITIVE_INFINITY);

@@ -3,6 +3,7 @@ import { mock, test, type TestContext } from "node:test";
 
 import { RESEND } from "../src/backoff.ts";
 import { Delivery } from "../src/delivery.ts";
+import type { Message } from "../src/message.ts";
 import { MAX_ATTEMPTS, Outbox } from "../src/outbox.ts";
 import { turn } from "./entries.ts";
 
@@ -14,13 +15,20 @@ const DENIED = { code: 103, message: "permission denied" };
 /** A server that answers when the test says so. */
 class Server {
   readonly received: string[] = [];
-  readonly outbox = new Outbox();
-  readonly delivery = new Delivery(this.outbox, (data) => this.#publish(data), () => {});
+  readonly outbox = new Outbox<Message>();
+  /** What will not be sent again by itself, with the code of the last answer. */
+  readonly failed: [string, number][] = [];
+  readonly delivery = new Delivery(
+    this.outbox,
+    (message) => this.#publish(message),
+    () => {},
+    ({ id }, { code }) => this.failed.push([id, code]),
+  );
   readonly #answers: { resolve: () => void; reject: (error: object) => void }[] = [];
 
   write(...ids: string[]): void {
     for (const id of ids) {
-      this.outbox.add({ id, content: id, author: "Ada", time: 0 });
+      this.outbox.add({ id, content: id, author: "Ada", time: 0, replyTo: 0 });
     }
     this.delivery.nudge();
   }
@@ -40,8 +48,8 @@ class Server {
     return this.outbox.drafts.map(({ id, state }) => `${id} ${state}`);
   }
 
-  #publish(data: object): Promise<void> {
-    this.received.push((data as { id: string }).id);
+  #publish({ id }: Message): Promise<void> {
+    this.received.push(id);
     return new Promise((resolve, reject) => this.#answers.push({ resolve, reject }));
   }
 }
@@ -99,6 +107,7 @@ test("a message fails after the last attempt, and the next goes on", async (cont
     mock.timers.tick(RESEND.most);
   }
   assert.deepEqual(server.states(), ["a failed", "b sending"]);
+  assert.deepEqual(server.failed, [["a", BUSY.code]]);
 });
 
 test("a refused message fails at once, with the reason", async () => {
@@ -108,6 +117,7 @@ test("a refused message fails at once, with the reason", async () => {
   await server.answer(DENIED);
   assert.deepEqual(server.states(), ["a failed", "b sending"]);
   assert.equal(server.outbox.drafts[0]?.reason, "you may not do this here");
+  assert.deepEqual(server.failed, [["a", DENIED.code]]);
 });
 
 test("a lost connection ends a back-off", async (context) => {

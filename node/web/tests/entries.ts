@@ -13,7 +13,12 @@ export function entry(sequence: number, given: Partial<Entry> = {}): Entry {
     author: "Ada",
     time: sequence * 1000,
     target: 0,
-    edited: false,
+    replyTo: 0,
+    emoji: "",
+    reason: "",
+    cleared: null,
+    event: "",
+    detail: {},
     ...given,
   };
 }

@@ -26,7 +26,12 @@ test("the data of a publication is read as an entry", () => {
     author: "Ada",
     time: Date.UTC(2026, 10, 24, 10, 30, 0, 123),
     target: 0,
-    edited: false,
+    replyTo: 0,
+    emoji: "",
+    reason: "",
+    cleared: null,
+    event: "",
+    detail: {},
   });
 });
 
@@ -47,15 +52,22 @@ for (const data of [
 test("the author is the user id where no name is given, and a guest has none", () => {
   assert.equal(readEntry({ ...DATA, meta: undefined })?.author, "u1");
   assert.equal(readEntry({ ...DATA, meta: { name: 7 } })?.author, "u1");
-  assert.equal(readEntry({ ...DATA, meta: "Ada", userId: "guest:9f" })?.author, "Guest");
+  assert.equal(readEntry({ ...DATA, meta: "Ada", userId: "guest:12ab9f" })?.author, "Guest ab9f");
   assert.equal(readEntry({ ...DATA, meta: { name: "x".repeat(1000) } })?.author.length, MAX_NAME_LENGTH);
 });
 
 test("a message is published with what the client gives, and nothing that the server owns", () => {
-  assert.deepEqual(publicationOf({ id: "m1", content: "Hello", author: "Ada", time: 5 }), {
+  assert.deepEqual(publicationOf({ id: "m1", content: "Hello", author: "Ada", time: 5, replyTo: 0 }), {
     id: "m1",
     content: "Hello",
     type: "text",
+    meta: { name: "Ada" },
+  });
+  assert.deepEqual(publicationOf({ id: "m2", content: "Yes", author: "Ada", time: 5, replyTo: 7 }), {
+    id: "m2",
+    content: "Yes",
+    type: "text",
+    replyTo: 7,
     meta: { name: "Ada" },
   });
 });

@@ -6,7 +6,7 @@ import { MAX_ATTEMPTS, MAX_DRAFTS, Outbox } from "../src/outbox.ts";
 function outboxOf(...ids: string[]): Outbox {
   const outbox = new Outbox();
   for (const id of ids) {
-    outbox.add({ id, content: `text of ${id}`, author: "Ada", time: 0 });
+    outbox.add({ id, content: `text of ${id}`, author: "Ada", time: 0, replyTo: 0 });
   }
   return outbox;
 }
@@ -85,7 +85,7 @@ test("only failed messages can be retried or discarded", () => {
 test("a full outbox refuses more, and says so", () => {
   const ids = Array.from({ length: MAX_DRAFTS }, (_, index) => `m${index}`);
   const outbox = outboxOf(...ids);
-  const message = { id: "one more", content: "", author: "", time: 0 };
+  const message = { id: "one more", content: "", author: "", time: 0, replyTo: 0 };
   assert.throws(() => outbox.add(message), RangeError);
   outbox.confirm("m0");
   outbox.add(message);

@@ -144,3 +144,17 @@ test("an edited message that is removed keeps none of its texts, nor does a plac
   const texts = timeline.items().map((item) => (isNotice(item) ? item.text : item.content));
   assert.deepEqual(texts, ["", ""]);
 });
+
+test("what is restored is shown again, once it was read from the server anew", () => {
+  const timeline = new Timeline();
+  timeline.merge([
+    entry(1, { type: "placeholder", content: "" }),
+    entry(2, { type: "placeholder", content: "", target: 1 }),
+    entry(3, { type: "removed", target: 1, content: "" }),
+    entry(4, { type: "restored", target: 1, content: "" }),
+  ]);
+  assert.deepEqual(timeline.hidden(1), [1, 2]);
+  timeline.restore([entry(1, { content: "first" }), entry(2, { type: "edit", target: 1, content: "second" }), entry(9)]);
+  const shown = timeline.items().map((item) => (isNotice(item) ? item : [item.sequence, item.content]));
+  assert.deepEqual(shown, [[1, "second"]]);
+});
