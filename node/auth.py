@@ -21,6 +21,7 @@ from msgspec import Raw, Struct
 
 from node import jws
 from node.origins import NOWHERE, Arrival, Pages
+from node.protocol import one_line
 from node.revocations import Revocations
 from node.sites import MOST_ATTEMPTS
 
@@ -249,8 +250,8 @@ class Authenticator:
         if not user:
             user, proof = self._guest(site.name, proof)
         return Identity(
-            site.name, user, not claims.sub, "" if claims.sub else proof, bytes(claims.info), self._ttl(claims),
-            _subscriptions(claims), claims.role, claims.jti, claims.iat,
+            site.name, user, not claims.sub, "" if claims.sub else proof, one_line(bytes(claims.info)),
+            self._ttl(claims), _subscriptions(claims), claims.role, claims.jti, claims.iat,
         )  # fmt: skip
 
     def subscription(self, token: str, who: Identity, client: str, channel: str) -> Grant:
@@ -269,7 +270,7 @@ class Authenticator:
         ):
             if given != ours:
                 raise InvalidToken(f"{name} is {given!r}, this subscription's is {ours!r}")
-        return Grant(bytes(claims.info), b"", self._ttl(claims), claims.jti, claims.iat)
+        return Grant(one_line(bytes(claims.info)), b"", self._ttl(claims), claims.jti, claims.iat)
 
     def session_id(self, client: str) -> str:
         """The secret of a connection, with which a fallback transport sends commands."""
@@ -405,7 +406,10 @@ def _subscriptions(claims: _Claims) -> Mapping[str, Grant]:
     if not claims.channels and not claims.subs:
         return _NO_SUBSCRIPTIONS
     plain = {channel: Grant() for channel in claims.channels}
-    detailed = {channel: Grant(bytes(options.info), bytes(options.data)) for channel, options in claims.subs.items()}
+    detailed = {
+        channel: Grant(one_line(bytes(options.info)), one_line(bytes(options.data)))
+        for channel, options in claims.subs.items()
+    }
     return plain | detailed
 
 

@@ -24,10 +24,12 @@ class _Chunks:
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
+        self.size = 0
         self.complete = False
 
     def on_body(self, data: bytes) -> None:
         self.parts.append(data)
+        self.size += len(data)
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -48,6 +50,7 @@ class BodyReader:
     def __init__(self, request: Request, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._data = bytearray()
+        self._received = 0
         self._parser: httptools.HttpRequestParser | None = None
         self._chunks = _Chunks()
         self._refusal = self._measure(request)
@@ -74,25 +77,26 @@ class BodyReader:
         """The body, why it is refused, or None while more is to come. Of no use after it gave one of the first two."""
         if self._refusal is not None:
             return self._refusal
-        self._data += data
         if self._parser is not None:
             return self._receive_chunks(self._parser, data)
+        self._data += data
         if len(self._data) < self._length:
             return None
         body, self.rest = bytes(self._data[: self._length]), bytes(self._data[self._length :])
         return body
 
     def _receive_chunks(self, parser: httptools.HttpRequestParser, data: bytes) -> bytes | Refusal | None:
+        self._received += len(data)
         try:
             parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self._chunks.complete:  # else it is about what came behind the body
                 return _bad(f"the chunked body is malformed: {error}")
-        if sum(map(len, self._chunks.parts)) > self._max_bytes:
+        if self._chunks.size > self._max_bytes:
             return self._too_large()
         if self._chunks.complete:
             return b"".join(self._chunks.parts)
-        return self._too_large() if len(self._data) > _CHUNK_OVERHEAD * self._max_bytes else None
+        return self._too_large() if self._received > _CHUNK_OVERHEAD * self._max_bytes else None
 
     def _too_large(self) -> Refusal:
         phrase = HTTPStatus.REQUEST_ENTITY_TOO_LARGE.phrase

@@ -125,7 +125,8 @@ class Fallbacks:
         if not hub.admits(request):
             self._refuse(hub, connection, request, foreign_page(request), "origin")
         elif request.method == "OPTIONS":
-            self._answer(hub, connection, request, _preflight(method), keep=not request.rest)
+            keep = not request.rest and _has_no_body(request)
+            self._answer(hub, connection, request, _preflight(method), keep=keep)
         elif request.method != method:
             refusal = Refusal(405, "Method Not Allowed", f"use {method} for {name}", (("Allow", f"{method}, OPTIONS"),))
             self._refuse(hub, connection, request, refusal, "method")
@@ -240,9 +241,13 @@ class Fallbacks:
         connection.parser = _Stream()  # what is left of a body is read, or the answer would be lost with it
 
     def _answer(self, hub: Hub, connection: Connection, request: Request, fields: bytes, *, keep: bool) -> None:
-        """Answer 204, and wait for the next request if the client and we can tell where it begins."""
+        """Answer 204, and wait for the next request if the client and we can tell where it begins.
+
+        A client that has not taken the last answer yet is not waited for: nothing else bounds what it is to be sent.
+        """
         listed = request.headers.get("connection", "").lower()
         keep = keep and request.version == "1.1" and "close" not in listed and not hub.admission.draining
+        keep = keep and not connection.behind
         kept = b"keep-alive\r\nKeep-Alive: timeout=%d" % KEPT_SECONDS if keep else b"close"
         connection.state = OPEN  # so that the answer is queued
         connection.put(b"HTTP/1.1 204 No Content\r\nConnection: %b\r\n%b%b\r\n" % (kept, fields, _shared_with(request)))
@@ -255,6 +260,11 @@ class Fallbacks:
         connection.parser = _Stream()
         hub.time(connection, hub.now + CLOSE_SECONDS)
         connection.shut()
+
+
+def _has_no_body(request: Request) -> bool:
+    """Whether what follows a head is another request, for us as for every proxy."""
+    return "transfer-encoding" not in request.headers and request.headers.get("content-length", "0") == "0"
 
 
 def _is_binary(request: Request) -> bool:

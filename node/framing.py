@@ -113,6 +113,14 @@ class _Delimited:
         return frames.index(self._suffix, max(0, at - size)) + size if at else 0
 
 
+class _Events(_Delimited):
+    """Events, in which a carriage return ends a line as well; JSON has them only between tokens."""
+
+    @override
+    def frame(self, payload: bytes) -> bytes:
+        return super().frame(payload.replace(b"\r", b"") if b"\r" in payload else payload)
+
+
 class _Measured:
     """Payloads that tell their length themselves: a varint before each message of Protobuf.
 
@@ -166,7 +174,7 @@ LINES = _Delimited("http_stream", b"", b"\n")
 MESSAGES = _Measured("http_stream")
 """The same with Protobuf."""
 
-EVENTS = _Delimited("sse", b"data: ", b"\n\n")
+EVENTS = _Events("sse", b"data: ", b"\n\n")
 """`text/event-stream` (WHATWG HTML, 9.2), a JSON payload in each event."""
 
 

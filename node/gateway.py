@@ -248,7 +248,7 @@ class Gateway:
         if self._tells and here.is_new and CREATED in here.kind.system_messages:
             self.announce(here.id, CREATED, {"by": member.user}, CREATED)  # one for all who are the first
         if here.tells_joins:
-            here.tell(lambda codec: codec.push_join(here.channel_json, member.info), member)
+            here.tell(lambda codec: codec.push_join(here.channel_json, member.info))
 
     def leave(self, room: AnyRoom, member: Member) -> None:
         """See `seams.Gateway`."""
@@ -266,7 +266,7 @@ class Gateway:
                 self.watcher.note(Subject.room(here.id), here=False)
             self._metrics.rooms = len(self._populated)
         elif here.tells_joins:
-            here.tell(lambda codec: codec.push_leave(here.channel_json, member.info), member)
+            here.tell(lambda codec: codec.push_leave(here.channel_json, member.info))
 
     def presence(self, room: AnyRoom) -> Mapping[str, bytes]:
         """See `seams.Gateway`."""

@@ -35,6 +35,7 @@ from node.protocol import (
     SubRefreshRequest,
     SubscribeRequest,
     SubscribeResult,
+    one_line,
     subscribe_push,
 )
 
@@ -146,17 +147,14 @@ def _text(value: bytes) -> str:
 
 
 def _json(value: bytes) -> Raw:
-    """JSON without newlines, which would split a JSON client's frame; empty if it is none.
-
-    In JSON newlines are only between tokens, never in strings.
-    """
+    """JSON of one line; empty if it is none."""
     try:
         if not value.isascii():
             value.decode()  # as in `JsonCodec.decode`
         _check_json(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Raw(b"")
-    return Raw(value.translate(None, b"\r\n"))
+    return Raw(one_line(value))
 
 
 def _offset(value: int) -> int:

@@ -480,6 +480,11 @@ def client_info(user: str, client: str, conn_info: bytes, chan_info: bytes) -> b
     return b"".join((*parts, b"}"))
 
 
+def one_line(data: bytes) -> bytes:
+    """JSON without the line ends between its tokens, which would split a client's frame; in strings there are none."""
+    return data.translate(None, b"\r\n")
+
+
 def json_string(text: str) -> bytes:
     """A text as a JSON string, quotes included."""
     return _encode(text)

@@ -252,13 +252,13 @@ class Room:
         """Whether somebody is to be told of joins and leaves."""
         return self.kind.join_leave is not JoinLeave.OFF and self.watchers > 0
 
-    def tell(self, encode: Callable[[Codec], bytes], about: Member) -> None:
-        """Tell of a join or leave those who want to know, but the one whom it is about."""
+    def tell(self, encode: Callable[[Codec], bytes]) -> None:
+        """Tell of a join or leave those who are here and want to know."""
         self.distribute()
         for wire, joined in self._by_wire():
             frame = wire.frame(encode(wire.codec))
             for connection, member in joined.items():
-                if member.wants_joins and member is not about:
+                if member.wants_joins:
                     connection.put(frame)
 
     def _by_wire(self) -> Iterator[tuple[Wire, dict[Connection, Member]]]:

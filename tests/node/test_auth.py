@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jwt
@@ -47,6 +48,23 @@ def test_a_token_says_who_connects() -> None:
         "default", "u1", info=b'{"name":"Ann"}', ttl=60, role="moderator",
         subscriptions={"a": Grant(), "b": Grant(b'{"x":1}', b"[2]"), "c": Grant()},
     )  # fmt: skip
+
+
+def test_what_a_token_brings_for_clients_is_of_one_line_however_it_was_written() -> None:
+    class Indented(json.JSONEncoder):
+        def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the standard library's
+            super().__init__(**{**options, "indent": 1, "separators": (",\r", ":")})
+
+    info = {"name": "A\nn", "of": [1, 2]}
+    claims = {"sub": "u1", "info": info, "subs": {"b": {"info": info, "data": info}}}
+    gate = authenticator()
+    who = gate.connection(jwt.encode(claims, SECRET, "HS256", json_encoder=Indented), "")
+    shown = jwt.encode({"sub": "u1", "channel": "$a", "info": info}, SECRET, "HS256", json_encoder=Indented)
+    granted = gate.subscription(shown, who, "c", "$a")
+    for brought in (who.info, who.subscriptions["b"].info, who.subscriptions["b"].data, granted.info):
+        assert json.loads(brought) == info
+        assert b"\n" not in brought
+        assert b"\r" not in brought
 
 
 def test_a_token_without_end_does_not_expire() -> None:

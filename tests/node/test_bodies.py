@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from node.bodies import BodyReader
 from node.upgrade import HeadReader, Refusal, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST = 400
 cuts = st.lists(st.integers(0, 2000), max_size=12)
@@ -75,6 +80,23 @@ def test_a_body_that_is_too_long_or_malformed_is_refused(fields: list[str], data
     assert isinstance(result, Refusal)
     assert result.status == status
     assert b"HTTP/1.1 %d " % status in result.response()
+
+
+def test_many_small_chunks_are_not_counted_again_with_each_byte() -> None:
+    class Parts(list[bytes]):
+        walks = 0
+
+        @override
+        def __iter__(self) -> Iterator[bytes]:
+            Parts.walks += 1
+            return super().__iter__()
+
+    reader = BodyReader(request("Transfer-Encoding: chunked"), 1000)
+    reader._chunks.parts = Parts()
+    for byte in b"1\r\nx\r\n" * 100:
+        assert reader.receive(bytes((byte,))) is None
+    assert reader.receive(b"0\r\n\r\n") == b"x" * 100
+    assert Parts.walks <= 1
 
 
 def test_two_lengths_are_two_opinions() -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from node.admission import Admission
 from node.codes import DisconnectCode
+from node.connection import Connection
 from node.echo import Idle
 from node.fallbacks import EMULATION_PATH, HTTP_STREAM_PATH, SSE_PATH, Fallbacks
 from node.framing import WEB_SOCKET_TEXT, Wire
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from node.connection import Connection, Session
+    from node.connection import Session
 
 OURS, FOREIGN = "https://ours.example", "https://foreign.example"
 SECRET = "secret"
@@ -204,6 +205,28 @@ async def test_a_stream_over_tls(tmp_path: Path) -> None:
         await stream.send(asking("POST", HTTP_STREAM_PATH, b"hello"))
         assert (await stream.head())[0] == 200
         assert await stream.until(b"\n") == b'{"got":"hello"}'
+
+
+@pytest.mark.parametrize("field", ["Content-Length: 40", "Transfer-Encoding: chunked"])
+async def test_what_may_be_the_body_of_a_preflight_is_no_next_request(field: str) -> None:
+    async with serving() as (_, port, _made):
+        client = await connect(port)
+        await client.send(asking("OPTIONS", EMULATION_PATH, b"", f"Origin: {OURS}", field))
+        status, fields = await client.head()
+        assert (status, fields["connection"]) == (204, "close")
+        await client.send(asking("OPTIONS", EMULATION_PATH, b"", f"Origin: {OURS}"))
+        assert await client.rest() == b""
+
+
+async def test_who_has_not_taken_the_last_answer_is_given_one_more_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (_, port, _made):
+        client, request = await connect(port), asking("OPTIONS", EMULATION_PATH, b"", f"Origin: {OURS}")
+        await client.send(request)
+        assert (await client.head())[1]["connection"] == "keep-alive"
+        monkeypatch.setattr(Connection, "behind", True)
+        await client.send(request)
+        assert (await client.head())[1]["connection"] == "close"
+        assert await client.rest() == b""
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -48,6 +48,10 @@ def test_frames_look_as_their_specifications_say() -> None:
     assert WEB_SOCKET_TEXT.frame(b"{}") == b"\x81\x02{}"
 
 
+def test_a_return_between_tokens_of_json_ends_no_line_of_an_event() -> None:
+    assert EVENTS.frame(b'{"a":1,\r"b":"\\r"}\r') == b'data: {"a":1,"b":"\\r"}\n\n'
+
+
 @pytest.mark.parametrize(("code", "reconnect"), [(3001, True), (3500, False)])
 def test_without_a_close_frame_the_end_is_a_push(code: int, *, reconnect: bool) -> None:
     codec = JsonCodec()

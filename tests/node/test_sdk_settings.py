@@ -65,6 +65,14 @@ def test_guests_and_tokens_without_sub_and_exp_connect_and_have_a_channel_of_the
         assert list(result["subs"]) == ["#u1"]
 
 
+def test_who_joins_is_told_of_it_as_the_others_are(node: NodeProcess) -> None:
+    with connect(node.url, proxy=None) as connection:
+        member = ChatSocket(connection)
+        client = member.ask("connect", {"token": token(sub="u2")})["connect"]["client"]
+        push = next(member.pushes())
+        assert (push["channel"], push["join"]["info"]["client"]) == ("#u2", client)
+
+
 def test_joins_are_pushed_to_all_and_the_roster_is_told(node: NodeProcess) -> None:
     with connect(node.url, proxy=None) as connection, connect(node.url, proxy=None) as other:
         first, second = ChatSocket(connection), ChatSocket(other)
