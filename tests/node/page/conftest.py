@@ -1,4 +1,8 @@
-"""One browser and one node for all tests of the page; a test has a room of its own, and a node where it kills it."""
+"""One browser and one node for the tests of a file; a test has a room of its own, and a node where it kills it.
+
+Playwright's event loop counts as running in the thread of the tests for as long as it is open, and nobody else's
+`asyncio.run` gets on beside it: so it is open in the page's files only.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ BUILD: Final = Path(__file__).parents[3] / "scripts" / "build_web"
 _numbers = count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, and the page built."""
     subprocess.run([BUILD], check=True, capture_output=True, timeout=300)
@@ -34,7 +38,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_node(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[NodeProcess]:  # noqa: ARG001
     """A node that no test may end; it reads the page when it starts, so the page is built before."""
     with NodeProcess(tmp_path_factory.mktemp("shared")) as process:
