@@ -480,7 +480,7 @@ def _require_no_body(request: Request) -> None:
 
 def _offered(request: Request) -> list[str]:
     value = request.headers.get("sec-websocket-protocol")
-    if value is None:
+    if not value:  # some SDKs send the field although they offer nothing
         return []
     offered = [name.strip(" \t") for name in value.split(",")]
     for name in offered:

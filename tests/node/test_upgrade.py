@@ -579,6 +579,13 @@ def test_the_first_offered_subprotocol_that_is_spoken_is_chosen(
     assert told == ([f"Sec-WebSocket-Protocol: {chosen}".encode()] if chosen else [])
 
 
+def test_an_empty_offer_is_none() -> None:
+    request = read_request(head(*CHROME, "Sec-WebSocket-Protocol: "))
+    response = accept(request, {"a"})
+    assert isinstance(response, bytes)
+    assert b"Sec-WebSocket-Protocol" not in response
+
+
 def test_no_subprotocol_is_chosen_from_a_malformed_offer() -> None:
     request = read_request(head(*CHROME, "Sec-WebSocket-Protocol: a, b c"))
     assert choose_subprotocol(request, {"a"}) is None
