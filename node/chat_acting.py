@@ -77,7 +77,7 @@ def judge(  # noqa: PLR0913, PLR0917 - all that a judgement depends on
         author = own and action.right in {Right.AUTHOR, Right.AUTHOR_OR_MODERATOR}
         moderator = action.right is not Right.AUTHOR and moderates()
         if action.right is not Right.ANYONE and not author and not moderator:
-            return data, denied(f"{action.name} of message {given.target} is for {action.right.value}")
+            return data, denied(f"{action.rpc} of message {given.target} is for {action.right.value}")
         if action.kind is Kind.RESTORED:
             return data, _not_restorable(entry, undo_from)
     return data, refuse_target(entry, "target", given.target)

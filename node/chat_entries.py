@@ -69,12 +69,14 @@ class Action(NamedTuple):
     """An rpc that makes an entry about a message.
 
     Attributes:
+        rpc: Its name.
         name: The entry's type, as clients see it.
         kind: Of the entry, in the log.
         right: Who may.
         parameters: What a client gives.
     """
 
+    rpc: str
     name: str
     kind: Kind
     right: Right
@@ -82,13 +84,16 @@ class Action(NamedTuple):
 
 
 ACTIONS: Final = {
-    "edit": Action("edit", Kind.EDIT, Right.AUTHOR, Edit),
-    "delete": Action("removed", Kind.REMOVED, Right.AUTHOR_OR_MODERATOR, Delete),
-    "restore": Action("restored", Kind.RESTORED, Right.MODERATOR, Aimed),
-    "react": Action("reaction", Kind.REACTION, Right.ANYONE, React),
-    "unreact": Action("unreaction", Kind.REACTION, Right.ANYONE, React),
-    "pin": Action("pin", Kind.PIN, Right.MODERATOR, Aimed),
-    "unpin": Action("unpin", Kind.PIN, Right.MODERATOR, Aimed),
+    action.rpc: action
+    for action in (
+        Action("edit", "edit", Kind.EDIT, Right.AUTHOR, Edit),
+        Action("delete", "removed", Kind.REMOVED, Right.AUTHOR_OR_MODERATOR, Delete),
+        Action("restore", "restored", Kind.RESTORED, Right.MODERATOR, Aimed),
+        Action("react", "reaction", Kind.REACTION, Right.ANYONE, React),
+        Action("unreact", "unreaction", Kind.REACTION, Right.ANYONE, React),
+        Action("pin", "pin", Kind.PIN, Right.MODERATOR, Aimed),
+        Action("unpin", "unpin", Kind.PIN, Right.MODERATOR, Aimed),
+    )
 }
 """By the rpc's name."""
 

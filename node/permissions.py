@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WHO: Final = {
     Who.NOBODY: "the server alone",
-    Who.TOKEN: "those who subscribed with a token",
+    Who.TOKEN: "who shows a subscription token",
     Who.SUBSCRIBER: "subscribers",
     Who.USER: "users whom a token names",
     Who.ANYONE: "anyone",

@@ -305,7 +305,7 @@ def _webhook(entry: WebhookEntry) -> Webhook:
     if unknown := hook.events.difference(EVENTS):
         raise ValueError(f"events {sorted(unknown)} of webhook {hook.id!r} are none of {', '.join(EVENTS)}")
     if trouble := url_trouble(hook.url, allow_private=hook.allow_private):
-        raise ValueError(f"the URL of webhook {hook.id!r} is {trouble}")
+        raise ValueError(f"webhook {hook.id!r} with URL {hook.url[:200]!r}: {trouble}")
     if trouble := secrets_trouble((hook.secret, *(old.secret for old in old_secrets))):
         raise ValueError(f"the secret of webhook {hook.id!r}: {trouble}")
     return hook

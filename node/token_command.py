@@ -53,6 +53,9 @@ def create(  # noqa: PLR0913 (one parameter per flag)
     ] = None,
     jti: Annotated[str, typer.Option(help="An id of the token, by which it can be revoked.")] = "",
     info: Annotated[str | None, typer.Option(help="JSON that others see beside the user, such as a name.")] = None,
+    role: Annotated[
+        str, typer.Option(help="What the user is in all rooms: moderator, owner, or a word of your own.")
+    ] = "",
     count: Annotated[
         int, typer.Option(min=1, max=100_000, help="So many tokens, a line each, for users USER1, USER2, …")
     ] = 1,
@@ -70,7 +73,7 @@ def create(  # noqa: PLR0913 (one parameter per flag)
         claims["channel"] = channel
     if info is not None:
         claims["info"] = _json(info)
-    given = (("aud", tenant.audience), ("iss", tenant.issuer), ("jti", jti))
+    given = (("aud", tenant.audience), ("iss", tenant.issuer), ("jti", jti), ("role", role))
     claims |= {name: value for name, value in given if value}
     secret = key.material.decode() if isinstance(key.material, bytes) else ""
     for number in range(1, count + 1):

@@ -74,6 +74,13 @@ def test_who_may(world: World, method: str, role: str, own: bool, code: int | No
     assert (answer if isinstance(answer, int) else None) == code
 
 
+def test_a_refusal_names_the_rpc_that_was_asked_for_and_who_may(world: World) -> None:
+    author, other = world.connected("u1"), world.connected("u2")
+    said(author, 1)
+    refused = other.ask("rpc", {"method": "delete", "data": {"channel": "r", "id": "d1", "target": 1}})["error"]
+    assert refused["message"].endswith("delete of message 1 is for the message's author, moderators and owners")
+
+
 def test_an_entry_is_answered_whole_and_sent_to_everybody_with_an_offset_of_its_own(world: World) -> None:
     author, other = world.connected("u1"), world.connected("u2")
     other.ask("subscribe", {"channel": "r"})

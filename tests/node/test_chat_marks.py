@@ -67,7 +67,7 @@ def told(client: Client) -> list[dict[str, Any]]:
         ({"sequence": "1"}, "Expected `int`, got `str`"),
         ({"sequence": 1.5}, "Expected `int`"),
         ({"sequence": None}, "Expected `int`"),
-        ({}, "missing required field `sequence`"),
+        ({}, "sequence is missing; give channel, sequence"),
         ({"sequence": 1, "id": "x"}, "id is no field of it; give channel, sequence"),
         ({"sequence": 1, "userId": "u2"}, "userId is set by the server"),
     ],

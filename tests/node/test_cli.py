@@ -96,12 +96,15 @@ class TestToken:
         monkeypatch.setenv("CHAT_NODE_AUTH__SECRET", SECRET)
         monkeypatch.setenv("CHAT_NODE_AUTH__AUDIENCE", "chat")
         monkeypatch.setenv("CHAT_NODE_AUTH__ISSUER", "site")
-        token = call("token", "create", "--user", "ada", "--info", '{"name": "Ada"}').stdout.strip()
+        token = call(
+            "token", "create", "--user", "ada", "--info", '{"name": "Ada"}', "--role", "moderator"
+        ).stdout.strip()
         result = call("token", "inspect", "-", given=f"{token}\n")
         assert result.exit_code == 0
         assert "ada may connect" in result.stderr
         claims = json.loads(result.stdout)["claims"]
         assert (claims["info"], claims["exp"] - claims["iat"]) == ({"name": "Ada"}, 3600)
+        assert claims["role"] == "moderator"
         assert SECRET not in result.output
 
     def test_a_subscription_token_names_its_channel(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def test_a_webhook_of_the_default_site_needs_no_entry_before(shell: Shell) -> No
     ("words", "status", "complaint"),
     [
         (("add-webhook", "nope", "https://a.example/"), 1, "no site 'nope'"),
-        (("add-webhook", "default", "http://a.example/"), 1, "anybody on the way could read"),
+        (("add-webhook", "default", "http://a.example/"), 1, "'http://a.example/': anybody on the way could read"),
         (("add-webhook", "default", "ftp://a.example/"), 1, "not of https"),
         (("add-webhook", "default", "https://u:p@a.example/"), 1, "user or password"),
         (("add-webhook", "default", "https://a.example/#x"), 1, "fragment"),
