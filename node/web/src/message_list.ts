@@ -196,23 +196,31 @@ export class MessageList {
     return this.#elements.get(this.#rows[index]?.key ?? "");
   }
 
-  /** Put the elements in order; those that stay in place are not touched. */
+  /** Put the elements in order. Messages that stay are not touched: one that is moved loses the keyboard's focus. */
   #place(): void {
     const kept = new Map<string, RowElement>();
-    let next = this.#list.firstElementChild;
     for (const row of this.#rows.slice(this.#window.from, this.#window.to)) {
       const element = this.#elements.get(row.key) ?? this.#make(row);
       element.update(row);
       kept.set(row.key, element);
-      this.#elements.delete(row.key);
-      if (element.root === next) {
-        next = next.nextElementSibling;
-      } else {
-        this.#list.insertBefore(element.root, next);
+    }
+    for (const [key, element] of this.#elements) {
+      if (!kept.has(key)) {
+        element.root.remove();
       }
     }
-    for (const element of this.#elements.values()) {
-      element.root.remove();
+    let next = this.#list.firstElementChild;
+    for (const { root } of kept.values()) {
+      while (next && next !== root && root.isConnected && !next.classList.contains("message")) {
+        const line = next; // it makes way, and comes back where it is due
+        next = line.nextElementSibling;
+        line.remove();
+      }
+      if (root === next) {
+        next = next.nextElementSibling;
+      } else {
+        this.#list.insertBefore(root, next);
+      }
     }
     this.#elements = kept;
     this.#toolbar.refresh(this.#rights);
@@ -348,7 +356,7 @@ export class MessageList {
     }
   }
 
-  /** Arrows go from message to message, Enter to what can be done to one, letters do it at once. */
+  /** Arrows go from message to message, Home and End to the first and newest, Enter to what can be done to one. */
   #pressed(event: KeyboardEvent): void {
     const at = this.#rowAt(event.target);
     const isAtRow = at !== null && event.target === at.root;
@@ -358,6 +366,8 @@ export class MessageList {
     const command = SHORTCUTS.get(event.key);
     if (event.key === "ArrowUp" || event.key === "ArrowDown") {
       this.#step(at, event.key === "ArrowUp" ? -1 : 1);
+    } else if (event.key === "Home" || event.key === "End") {
+      this.#leap(at, event.key);
     } else if (isAtRow && event.key === "Enter") {
       this.#toolbar.focus();
     } else if (isAtRow && command) {
@@ -376,6 +386,25 @@ export class MessageList {
     const row = rows[index];
     row?.root.focus({ preventScroll: true });
     row?.root.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Go to an end of the list, not just of what stands in the document; the keyboard goes along if a message had it. */
+  #leap(from: RowElement | null, to: "Home" | "End"): void {
+    // It would be lost with a row that leaves the document.
+    this.#log.focus({ preventScroll: true });
+    if (to === "End") {
+      this.toEnd();
+    } else {
+      this.#following = false;
+      this.#window.around(this.#keys, 0);
+      this.#place();
+      this.#log.scrollTop = 0;
+      this.#scrolled();
+    }
+    if (from) {
+      const rows = [...this.#elements.values()].filter(({ row }) => row.kind === "message");
+      rows.at(to === "End" ? -1 : 0)?.root.focus({ preventScroll: true });
+    }
   }
 
   #rowAt(target: EventTarget | null): RowElement | null {
