@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -19,10 +19,11 @@ from node.auth import USER_BYTES
 from node.codes import CommandError, ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from edge_config.limits import Limits
 
+Given = TypeVar("Given")
 MessageType: TypeAlias = Literal["text", "image", "file", "action"]
 SERVER_OWNED: Final = frozenset({"chatRoom", "userId", "timestamp", "sequence"})
 SAMPLE: Final = 'a chat message is an object such as {"id": "<uuid>", "content": "Hello"}'
@@ -93,8 +94,7 @@ class ChatFormat:
             bound("content", message.content, limits.content_bytes)
         if message.type is UNSET:
             message.type = "text"
-        if not message.id:
-            raise bad("id is empty; give a UUID, and the same one in a retry")
+        require_id(message.id)
         if not message.content and message.type not in WORDLESS:
             raise bad(f"content is empty, which a message of type {message.type} can't be")
         if message.reply_to is not UNSET and not 1 <= message.reply_to <= head:
@@ -136,10 +136,7 @@ def parse_parameters(data: bytes | Raw) -> tuple[str, ChatMessage]:
     Raises:
         CommandError: 107; the data has not the shape.
     """
-    try:
-        given = _decode_parameters(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(bytes(data), error, _SendParameters.__struct_encode_fields__)
+    given = parameters(_decode_parameters, data, _SendParameters.__struct_encode_fields__, SAMPLE)
     return given.channel, ChatMessage(*(getattr(given, name) for name in ChatMessage.__struct_fields__))
 
 
@@ -213,6 +210,46 @@ def bound(name: str, text: str, most: int) -> None:
 def _bound_items(name: str, count: int, most: int) -> None:
     if count > most:
         raise bad(f"{count} {name}, at most {most} are taken")
+
+
+def require_id(client_id: str) -> None:
+    """Refuse an entry without an id.
+
+    Raises:
+        CommandError: 107.
+    """
+    if not client_id:
+        raise bad("id is empty; give a UUID, and the same one in a retry")
+
+
+def check_id(client_id: str, limits: Limits) -> None:
+    """Refuse an id that is empty or too long.
+
+    Raises:
+        CommandError: 107.
+    """
+    require_id(client_id)
+    bound("id", client_id, limits.message_id_bytes)
+
+
+def parameters(
+    decode: Callable[[bytes | Raw], Given], data: bytes | Raw, fields: tuple[str, ...], sample: str
+) -> Given:
+    """The parameters of an rpc.
+
+    Args:
+        decode: Of the type that they have.
+        data: What the client gave.
+        fields: That may be given.
+        sample: How they may look.
+
+    Raises:
+        CommandError: 107; the data has not the shape.
+    """
+    try:
+        return decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        refuse(bytes(data), error, fields, sample)
 
 
 def refuse(data: bytes, error: Exception, fields: tuple[str, ...], sample: str = SAMPLE) -> NoReturn:

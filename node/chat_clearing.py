@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from node.auth import USER_BYTES
-from node.chat import bad, bound, refuse
+from node.chat import bad, bound, check_id, parameters
 from node.chat_entries import REASON_BYTES
 from node.chat_rules import MODERATING, check_reach, check_speaking, role_of
 from node.permissions import denied
@@ -82,10 +82,7 @@ def parse(data: bytes, limits: Limits) -> Clear:
     Raises:
         CommandError: 107; names the field, what is wrong with it, and the mend.
     """
-    try:
-        given = _decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(data, error, Clear.__struct_fields__, _SAMPLE)
+    given = parameters(_decode, data, Clear.__struct_fields__, _SAMPLE)
     check(given, limits)
     return given
 
@@ -96,9 +93,7 @@ def check(given: Clear, limits: Limits) -> None:
     Raises:
         CommandError: As of `parse`.
     """
-    if not given.id:
-        raise bad("id is empty; give a UUID, and the same one in a retry")
-    bound("id", given.id, limits.message_id_bytes)
+    check_id(given.id, limits)
     if not given.user:
         raise bad("user is empty; give the id of the user whose messages go")
     bound("user", given.user, USER_BYTES)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from node.chat import bad, bound, refuse
+from node.chat import bad, bound, check_id, parameters
 from router.entry import Kind
 
 if TYPE_CHECKING:
@@ -104,20 +104,23 @@ _decoders: Final = {
 }  # fmt: skip
 
 
+def _sample(kind: type[Aimed]) -> str:
+    own = [f'"{field}": "..."' for field in kind.__struct_fields__[3:]]
+    shown = ", ".join(['"channel": "..."', '"id": "<uuid>"', '"target": 12', *own])
+    return f"the parameters are an object such as {{{shown}}}"
+
+
+_SAMPLES: Final = {kind: _sample(kind) for kind in _decoders}
+
+
 def parse(action: Action, data: bytes | Raw) -> Aimed:
     """The parameters that a client gave.
 
     Raises:
         CommandError: 107; the data has not the shape.
     """
-    try:
-        return _decoders[action.parameters](data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        fields = action.parameters.__struct_fields__
-        sample = ", ".join(
-            ['"channel": "..."', '"id": "<uuid>"', '"target": 12', *(f'"{field}": "..."' for field in fields[3:])]
-        )
-        refuse(bytes(data), error, fields, f"the parameters are an object such as {{{sample}}}")
+    kind = action.parameters
+    return parameters(_decoders[kind], data, kind.__struct_fields__, _SAMPLES[kind])
 
 
 def check(given: Aimed, limits: Limits) -> None:
@@ -126,9 +129,7 @@ def check(given: Aimed, limits: Limits) -> None:
     Raises:
         CommandError: 107; names the field, what is wrong with it, and the mend.
     """
-    if not given.id:
-        raise bad("id is empty; give a UUID, and the same one in a retry")
-    bound("id", given.id, limits.message_id_bytes)
+    check_id(given.id, limits)
     if isinstance(given, Edit):
         if not given.content:
             raise bad("content is empty; to take the message away, use delete")

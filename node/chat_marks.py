@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from node.chat import bad, refuse
+from node.chat import bad, parameters
 from node.joining import away
 from node.protocol import json_string
-from node.reading import visit
+from node.reading import channel_of, visit
 from router.entry import MESSAGE
 from router.events import Away, History
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from router.entry import Entry
 
 _READ_SAMPLE: Final = 'the parameters are an object such as {"channel": "...", "sequence": 12}'
-_UNREAD_SAMPLE: Final = 'the parameters are an object such as {"channel": "..."}'
 
 
 class _Read(Struct, forbid_unknown_fields=True, gc=False):
@@ -36,16 +35,11 @@ class _Read(Struct, forbid_unknown_fields=True, gc=False):
     sequence: int
 
 
-class _Unread(Struct, forbid_unknown_fields=True, gc=False):
-    channel: str
-
-
 class _Mentioning(Struct, gc=False):
     mentions: list[str] = []
 
 
 _decode_read: Final = msgspec.json.Decoder(_Read).decode
-_decode_unread: Final = msgspec.json.Decoder(_Unread).decode
 _decode_mentions: Final = msgspec.json.Decoder(_Mentioning).decode
 
 
@@ -55,10 +49,7 @@ def read(session: Session, command_id: int, request: RpcRequest) -> None:
     Raises:
         CommandError: It is refused.
     """
-    try:
-        given = _decode_read(request.data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(bytes(request.data), error, _Read.__struct_fields__, _READ_SAMPLE)
+    given = parameters(_decode_read, request.data, _Read.__struct_fields__, _READ_SAMPLE)
     deadline = session.command_deadline
 
     def opened(room: Room) -> None:
@@ -82,10 +73,7 @@ def unread(session: Session, command_id: int, request: RpcRequest) -> None:
     Raises:
         CommandError: It is refused.
     """
-    try:
-        given = _decode_unread(request.data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(bytes(request.data), error, _Unread.__struct_fields__, _UNREAD_SAMPLE)
+    channel = channel_of(request.data)
 
     def opened(room: Room) -> None:
         def take(mark: int | Away) -> None:
@@ -99,7 +87,7 @@ def unread(session: Session, command_id: int, request: RpcRequest) -> None:
     def finish(body: bytes) -> None:
         session.finish(session.transport.codec.rpc(command_id, body))
 
-    visit(session, command_id, given.channel, "what is read", opened)
+    visit(session, command_id, channel, "what is read", opened)
 
 
 class Who(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from node.chat import bad, bound, refuse
+from node.chat import bad, bound, check_id, parameters
 from node.chat_rules import REPORTED, check_presence
 from node.chat_ruling import Ruled
 from node.permissions import denied
@@ -92,13 +92,8 @@ def parse(data: bytes, limits: Limits) -> Report:
     Raises:
         CommandError: 107; names the field, what is wrong with it, and the mend.
     """
-    try:
-        given = _decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(data, error, Report.__struct_fields__, _SAMPLE)
-    if not given.id:
-        raise bad("id is empty; give a UUID, and the same one in a retry")
-    bound("id", given.id, limits.message_id_bytes)
+    given = parameters(_decode, data, Report.__struct_fields__, _SAMPLE)
+    check_id(given.id, limits)
     bound("reason", given.reason, REASON_BYTES)
     return given
 

@@ -5,25 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import Struct
 
-from node.chat import refuse, timestamp
+from node.chat import timestamp
 from node.chat_rules import mute_of, role_of, slow_mode
-from node.reading import visit
+from node.reading import channel_of, visit
 
 if TYPE_CHECKING:
     from node.protocol import RpcRequest
     from node.seams import Room
     from node.session import Session
 
-_SAMPLE: Final = 'the parameters are an object such as {"channel": "..."}'
-
-
-class _Asked(Struct, forbid_unknown_fields=True, gc=False):
-    channel: str
-
-
-_decode: Final = msgspec.json.Decoder(_Asked).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -33,15 +24,12 @@ def room(session: Session, command_id: int, request: RpcRequest) -> None:
     Raises:
         CommandError: It is refused.
     """
-    try:
-        given = _decode(request.data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(bytes(request.data), error, _Asked.__struct_fields__, _SAMPLE)
+    channel = channel_of(request.data)
 
     def opened(room: Room) -> None:
         session.finish(session.transport.codec.rpc(command_id, _encode(described(session, room))))
 
-    visit(session, command_id, given.channel, "what holds", opened)
+    visit(session, command_id, channel, "what holds", opened)
 
 
 def described(session: Session, room: Room) -> dict[str, Any]:

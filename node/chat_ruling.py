@@ -13,7 +13,7 @@ from msgspec import Struct
 from typing_extensions import override
 
 from node.auth import USER_BYTES
-from node.chat import bad, bound, refuse
+from node.chat import bad, bound, check_id, parameters
 from node.chat_rules import (
     MOST_SECONDS,
     ROLES,
@@ -96,10 +96,7 @@ def parse(ruling: Ruling, data: bytes, limits: Limits) -> Given:
     Raises:
         CommandError: 107; names the field, what is wrong with it, and the mend.
     """
-    try:
-        given = _decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(data, error, _fields(ruling), _SAMPLE)
+    given = parameters(_decode, data, _fields(ruling), _SAMPLE)
     check(ruling, given, limits)
     return given
 
@@ -114,9 +111,7 @@ def check(ruling: Ruling, given: Given, limits: Limits) -> None:
     for name in ("user", "seconds", "role", "title"):
         if name not in fields and getattr(given, name):
             raise bad(f"{name} is no field of it; give {', '.join(fields)}")
-    if not given.id:
-        raise bad("id is empty; give a UUID, and the same one in a retry")
-    bound("id", given.id, limits.message_id_bytes)
+    check_id(given.id, limits)
     if ruling.of_user and not given.user:
         raise bad("user is missing; give the id of the user whom it is about")
     bound("user", given.user, USER_BYTES)
@@ -173,10 +168,7 @@ def typing(session: Session, command_id: int, request: RpcRequest) -> None:
     Raises:
         CommandError: The client is not in the room, or may not write there.
     """
-    try:
-        given = _decode_typing(request.data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        refuse(bytes(request.data), error, _Typing.__struct_fields__, _TYPING_SAMPLE)
+    given = parameters(_decode_typing, request.data, _Typing.__struct_fields__, _TYPING_SAMPLE)
     subscription = session.subscriptions.get(given.channel)
     if subscription is None or not subscription.may_publish:
         raise denied(f"typing is for subscribers of {given.channel!r} who may publish there")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
 
 from edge_config.kinds import Presence
+from node.chat import parameters
 from node.chat_rules import check_presence
 from node.codes import CommandError, ErrorCode
 from node.joining import away
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
     from node.protocol import ChannelRequest, HistoryRequest
     from node.seams import Page, Room
     from node.session import Session
+
+_SAMPLE: Final = 'the parameters are an object such as {"channel": "..."}'
+
+
+class _Channel(Struct, forbid_unknown_fields=True, gc=False):
+    channel: str
+
+
+_decode_channel: Final = msgspec.json.Decoder(_Channel).decode
 
 
 def history(session: Session, command_id: int, request: HistoryRequest) -> None:
@@ -111,6 +122,15 @@ def _read(session: Session, command_id: int, what: str, channel: str, then: Call
         then(room)
 
     approach(session, channel, command_id, opened, check)
+
+
+def channel_of(data: bytes | Raw) -> str:
+    """The room of an rpc that is given nothing else.
+
+    Raises:
+        CommandError: 107; the data has not the shape.
+    """
+    return parameters(_decode_channel, data, _Channel.__struct_fields__, _SAMPLE).channel
 
 
 def visit(session: Session, command_id: int, channel: str, what: str, then: Callable[[Room], None]) -> None:
