@@ -20,6 +20,7 @@ from router.errors import BrokenInvariant
 from router.events import (
     Away,
     Batch,
+    Claim,
     Configuration,
     Duplicate,
     KnownKey,
@@ -62,14 +63,6 @@ class ClusterOptions:
     cache_rooms: int = 10_000
     dedupe_capacity: int = 4_000_000
     max_waiting: int = 100_000
-
-
-@dataclass(slots=True, frozen=True)
-class Claim:
-    """Effect: compare-and-set this row; the register's answer goes to `Cluster.claimed`."""
-
-    expected_version: int
-    new: Configuration
 
 
 @dataclass(slots=True)

@@ -54,6 +54,19 @@ class Configuration:
     members: tuple[MemberId, ...]
 
 
+@dataclass(slots=True, frozen=True)
+class Claim:
+    """Effect: compare-and-set this row; the register's answer goes to `claimed` of who asked.
+
+    Attributes:
+        expected_version: Of the row in force; 0: there is none.
+        new: What it is to be.
+    """
+
+    expected_version: int
+    new: Configuration
+
+
 @dataclass(slots=True)
 class Batch:
     """What one turn of the cores wants on disk: one transaction, one fsync.

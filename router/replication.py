@@ -181,30 +181,24 @@ class Replication:
             self._out.reads.append(ReadLog(replica.shard, previous, limit, member))
             return
         waiting = islice(replica.uncommitted, previous - replica.commit, None)
-        wires: list[bytes] = []
-        room = self.options.chunk_bytes
-        for entry in islice(waiting, self.options.window):
-            room -= len(entry.wire)
-            if room < 0 and wires:
-                break
-            wires.append(entry.wire)
-        self._prep(
-            member,
-            peer,
-            Prep(replica.shard, self.epoch, self.round, previous, replica.chain_at(previous), replica.commit, wires),
-            now,
-        )
+        wires = (entry.wire for entry in islice(waiting, self.options.window))
+        self._prep(member, previous, replica.chain_at(previous), wires, now)
 
     def read(self, member: MemberId, after: int, chain: bytes, wires: Sequence[bytes], now: int) -> None:
         """Entries of the disk for a peer; what is missing at the end is read again."""
         peer = self.peers.get(member)
         if peer is None:
             return
-        replica = self.replica
         peer.reading = False
         if peer.next != after + 1:
             peer.announced = -1
             return
+        if not wires:
+            raise BrokenInvariant(f"shard {self.replica.shard}: nothing on disk above {after}, but a commit there")
+        self._prep(member, after, chain, wires, now)
+
+    def _prep(self, member: MemberId, previous: int, chain: bytes, wires: Iterable[bytes], now: int) -> None:
+        """Send as many of these entries as fit into a PREP."""
         sent: list[bytes] = []
         room = self.options.chunk_bytes
         for wire in wires:
@@ -212,12 +206,9 @@ class Replication:
             if room < 0 and sent:
                 break
             sent.append(wire)
-        if not sent:
-            raise BrokenInvariant(f"shard {replica.shard}: nothing on disk above {after}, but a commit there")
-        self._prep(member, peer, Prep(replica.shard, self.epoch, self.round, after, chain, replica.commit, sent), now)
-
-    def _prep(self, member: MemberId, peer: _Peer, prep: Prep, now: int) -> None:
+        peer, commit = self.peers[member], self.replica.commit
+        prep = Prep(self.replica.shard, self.epoch, self.round, previous, chain, commit, sent)
         self._out.sends.append((member, prep))
-        peer.next = prep.previous + len(prep.wires) + 1
+        peer.next = previous + len(sent) + 1
         peer.sent = now
-        peer.announced = prep.commit
+        peer.announced = commit

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from router.cluster import Claim, Cluster, ClusterOptions, Opened
+from router.cluster import Cluster, ClusterOptions, Opened
 from router.completions import (
     CasDone,
     Filed,
@@ -28,7 +28,7 @@ from router.completions import (
     Trimmed,
 )
 from router.errors import StorageFault
-from router.events import Away, Configuration, History, Submit
+from router.events import Away, Claim, Configuration, History, Submit
 from router.ids import MemberId, RoomId, sender_id
 from router.keyfilter import KeyFilter
 

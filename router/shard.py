@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from router.errors import BrokenInvariant
-from router.events import Batch, Configuration
+from router.events import Batch, Claim, Configuration
 from router.ids import MemberId
 from router.replication import Replication, ReplicationOptions
 from router.sequencer import Sequencer
@@ -61,19 +61,6 @@ class ShardOptions:
     retry_most: int = 2000
     change_every: int = 2000
     replication: ReplicationOptions = field(default_factory=ReplicationOptions)
-
-
-@dataclass(slots=True, frozen=True)
-class Claim:
-    """Effect: compare-and-set this row; the register's answer goes to `Shard.claimed`.
-
-    Attributes:
-        expected_version: Of the row in force; 0: there is none.
-        new: What it is to be.
-    """
-
-    expected_version: int
-    new: Configuration
 
 
 class Outbox:
@@ -136,24 +123,8 @@ class Shard:
     """
 
     __slots__ = (
-        "_claim",
-        "_confirming",
-        "_learner",
-        "_options",
-        "_out",
-        "_owed",
-        "_pause",
-        "_promised_then",
-        "_random",
-        "_salt",
-        "_since",
-        "_wait_until",
-        "me",
-        "phase",
-        "replica",
-        "replication",
-        "row",
-        "sequencer",
+        "_claim", "_confirming", "_learner", "_options", "_out", "_owed", "_pause", "_promised_then", "_random",
+        "_salt", "_since", "_wait_until", "me", "phase", "replica", "replication", "row", "sequencer",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it is, what it knows, and what it is given
@@ -202,10 +173,8 @@ class Shard:
                 if self.sequencer is not None and message.promised > self.sequencer.epoch:
                     self._step_down(now)
             case Config():
-                members = tuple(_member(member) for member in message.members)
-                self.learn(
-                    Configuration(message.shard, message.version, message.epoch, _member(message.primary), members), now
-                )
+                primary, members = MemberId(*message.primary), tuple(MemberId(*member) for member in message.members)
+                self.learn(Configuration(message.shard, message.version, message.epoch, primary, members), now)
 
     def learn(self, row: Configuration, now: int) -> None:
         """Somebody says that this row is, or was, in force."""
@@ -527,7 +496,3 @@ class Shard:
         self._claim = None
         self._since = None
         self._wait_until = now
-
-
-def _member(pair: tuple[str, str]) -> MemberId:
-    return MemberId(*pair)

@@ -16,7 +16,7 @@ from router.entry import GENESIS, SALT_BYTES, Entry, Kind
 from router.errors import BrokenInvariant
 from router.ids import MemberId, RoomId
 from router.sequencer import RoomHead
-from router.shard import Claim, Outbox, Phase, Shard, ShardOptions
+from router.shard import Outbox, Phase, Shard, ShardOptions
 from router.wire import Config, PeerMessage
 from router.wire import decode as decode_message
 from router.wire import encode as encode_message
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from router.events import Batch, Configuration
+    from router.events import Batch, Claim, Configuration
     from router.ids import ShardId
     from router.replication import ReadLog
 

@@ -6,13 +6,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from router.entry import GENESIS, Entry, decode
-from router.events import Configuration, ShardTail
+from router.events import Claim, Configuration, ShardTail
 from router.replica import Replica
 
 if TYPE_CHECKING:
     from router.events import Batch
     from router.ids import MemberId, ShardId
-    from router.shard import Claim
 
 
 class Violation(AssertionError):

@@ -8,11 +8,11 @@ import pytest
 
 from router.entry import GENESIS, SALT_BYTES, Entry, Kind
 from router.errors import BrokenInvariant, CorruptEntry
-from router.events import Configuration
+from router.events import Claim, Configuration
 from router.ids import MemberId, RoomId
 from router.replica import Replica
 from router.sequencer import RoomHead
-from router.shard import Claim, Outbox, Phase, Shard, ShardOptions
+from router.shard import Outbox, Phase, Shard, ShardOptions
 from router.wire import Ack, Config, Nack, PeerMessage, Prep, Stale, decode, encode
 
 if TYPE_CHECKING:

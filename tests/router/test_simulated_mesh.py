@@ -17,9 +17,9 @@ from tests.harness.simulated_storage import Disk, Register, Violation
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from router.events import Configuration
+    from router.events import Claim, Configuration
     from router.ids import MemberId
-    from router.shard import Claim, Confirmed
+    from router.shard import Confirmed
 
 SEEDS: Final = 40  # of the real core: about a million steps
 ATTEMPTS: Final = 100  # seeds within which a mutant has to be caught
