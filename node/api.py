@@ -25,6 +25,7 @@ from node import api_calls as calls
 from node.api_desk import Pending
 from node.api_table import BATCH, EVERY, METHODS, BatchRequest
 from node.codes import CommandError, ErrorCode, too_many
+from node.mends import mend
 from node.ratelimit import Bucket
 from node.session import COMMAND_SECONDS
 
@@ -250,7 +251,7 @@ def _decoded(body: bytes, kind: type[T]) -> T:
     except RecursionError as error:
         raise _malformed("the body is nested too deeply") from error
     except msgspec.MsgspecError as error:
-        raise _malformed(f"the body is no request: {error}") from error
+        raise _malformed(f"the body is no request: {mend(error, kind)}") from error
 
 
 def _command(given: dict[str, Raw]) -> tuple[str, Struct]:

@@ -7,16 +7,16 @@ these, in this order, so that a retry has the same bytes; the node adds `chatRoo
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from node.auth import USER_BYTES
 from node.codes import CommandError, ErrorCode
+from node.mends import mend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,6 @@ WORDLESS: Final = frozenset({"image", "file"})  # types that say something witho
 REMOVED: Final = "removed"  # the reason of a removal that gives none
 SYSTEM: Final = "system"  # `userId` of messages that no user wrote
 ERASED: Final = b"erased:"  # begins what stands for the user id of an author whose message was erased
-_MISSING: Final = re.compile(r"Object missing required field `(\w+)`$")
 _WIDEST: Final = 4  # bytes of a character in UTF-8, at most
 
 
@@ -274,9 +273,4 @@ def refuse(data: bytes, error: Exception, fields: tuple[str, ...], sample: str =
         if name in SERVER_OWNED:
             raise bad(f"{name} is set by the server; leave it out") from error
         raise bad(f"{name} is no field of it; give {', '.join(fields)}, or put it into meta") from error
-    told = str(error)
-    if missing := _MISSING.match(told):
-        raise bad(f"{missing[1]} is missing; give {', '.join(fields)}") from error
-    if told.startswith("Invalid enum value") and told.endswith("$.type`"):
-        told += f"; give one of {', '.join(get_args(MessageType))}"
-    raise bad(told) from error
+    raise bad(mend(error, ChatMessage, fields)) from error  # of all parameters only a message's are of few words

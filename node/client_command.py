@@ -181,12 +181,17 @@ def told(event: Publication) -> str:
         "placeholder": "(removed)",
         "edit": f"(of {data.get('target')}) {data.get('content')}",
         "removed": f"(removed {data.get('target') or 'all of ' + str(data.get('user'))})",
-        "system": f"({data.get('event')} {msgspec.json.encode(data.get('data')).decode()})",
+        "system": f"({data.get('event')}{_details(data.get('data'))})",
         "reaction": f"{data.get('emoji')} (to {data.get('target')})",
         "unreaction": f"(took back {data.get('emoji')} to {data.get('target')})",
     }.get(data["type"], data.get("content") or f"({data['type']})")
     moment = str(data.get("timestamp", ""))[11:19]
     return f"{moment} {_plain(str(data.get('userId', '')))}: {_plain(said)}"
+
+
+def _details(given: object) -> str:
+    """Names and values of a system message, such as `: by ada, user bob`."""
+    return ": " + ", ".join(f"{name} {value}" for name, value in given.items()) if isinstance(given, dict) else ""
 
 
 def _plain(text: str) -> str:

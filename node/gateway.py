@@ -162,10 +162,13 @@ class Gateway:
         """The pseudonym of a user in the log."""
         return self.router.sender(site, user)
 
+    def known_room(self, room: RoomId) -> Room | None:
+        """See `seams.Gateway`."""
+        return self._rooms.get(room)
+
     def open_room(self, room: RoomId, kind: RoomKind, done: Callable[[AnyRoom | Away], None]) -> None:
         """See `seams.Gateway`."""
-        known = self._rooms.get(room)
-        if known is not None:
+        if (known := self.known_room(room)) is not None:
             done(known)
             return
 

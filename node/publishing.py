@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from edge_config.kinds import Schema
 from node import chat
-from node.chat_rules import silence
+from node.chat_rules import check_presence, silence
 from node.codes import CommandError, ErrorCode
 from node.joining import away
 from node.permissions import check_entrance, require
@@ -191,9 +191,16 @@ def approach(
     subscription = session.subscriptions.get(channel)
     origin = subscription.origin if subscription is not None else None
     check_entrance(channel, parts, session.identity, origin)
+    room = RoomId(session.identity.site, channel)
     if check is not None:
-        check(kind, origin)
-    session.open_room(command_id, RoomId(session.identity.site, channel), kind, then)
+        try:
+            check(kind, origin)
+        except CommandError:
+            known = session.gateway.known_room(room)
+            if known is not None:  # whoever was banned is not in it, and would be told only that
+                check_presence(session.user, known, session.gateway.wall_ms())
+            raise
+    session.open_room(command_id, room, kind, then)
 
 
 def _submit(session: Session, command_id: int, room: Room, data: Raw) -> None:

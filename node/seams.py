@@ -225,6 +225,9 @@ class Gateway(Protocol):
     def throttle(self) -> Throttle | None:
         """Rates of publishing that hold across connections, and slow mode; None: there are none."""
 
+    def known_room(self, room: RoomId) -> Room | None:
+        """The room, if it is in memory."""
+
     def open_room(self, room: RoomId, kind: RoomKind, done: Callable[[Room | Away], None]) -> None:
         """Bring a room into memory."""
 

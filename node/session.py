@@ -596,4 +596,6 @@ class Session:
         self.expire_in(self.identity.ttl)
 
 
-_LATE: Final = CommandError(ErrorCode.INTERNAL, f"no answer within {COMMAND_SECONDS:g} s; try again, with the same id")
+_LATE: Final = CommandError(
+    ErrorCode.INTERNAL, f"no answer within {COMMAND_SECONDS:g} s; try again, a message under the same id"
+)

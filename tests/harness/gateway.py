@@ -171,6 +171,9 @@ class FakeGateway:
 
     # -- seams.Gateway -------------------------------------------------------------------------------------------
 
+    def known_room(self, room: RoomId) -> Room | None:
+        return self.rooms.get(room)
+
     def open_room(self, room: RoomId, kind: RoomKind, done: Callable[[Room | Away], None]) -> None:
         self._do("open", lambda: done(self.away or self.room(room, kind)))
 

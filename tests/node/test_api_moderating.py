@@ -325,7 +325,7 @@ def test_the_api_and_the_rpc_of_a_moderator_make_one_entry(node: NodeProcess, ro
         ("clear_user", {"channel": "any:r"}, 108, "no chat room"),
         ("clear_user", {"since": 2}, 107, "since is 2, but the room's entries are 1 to 1"),
         ("clear_user", {"user": ""}, 107, "user is empty"),
-        ("grant", {"role": "king"}, 107, "Invalid enum value 'king'"),
+        ("grant", {"role": "king"}, 107, "at `$.role`; give one of member, moderator, owner"),
         ("delete_message", {"target": 0}, 107, ">= 1"),
     ],
 )

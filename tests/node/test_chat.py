@@ -71,7 +71,7 @@ def test_a_picture_needs_no_words(type_: str) -> None:
         ({"id": "1", "content": "", "type": "action"}, "content is empty, which a message of type action"),
         ({"id": "1", "content": 5}, "Expected `str`"),
         ({"id": "1", "content": "ü" * 501}, "content is 1002 bytes long, at most 1000"),
-        ({"id": "1", "content": "x", "type": "edit"}, "'edit' .*; give one of text, image, file, action"),
+        ({"id": "1", "content": "x", "type": "edit"}, "'edit' .*; give one of action, file, image, text"),
         ({"id": "1", "content": "x", "type": "system"}, "Invalid enum value 'system'"),
         ({"id": "1", "content": "x", "userId": "admin"}, "userId is set by the server; leave it out"),
         ({"id": "1", "content": "x", "sequence": 1}, "sequence is set by the server"),

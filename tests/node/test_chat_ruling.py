@@ -230,6 +230,21 @@ def test_who_is_banned_may_do_nothing_in_the_room_whatever_its_role(method: str)
     assert user.code("rpc", {"method": method, "data": data}) != 103 or method == "grant"
 
 
+@pytest.mark.parametrize("method", sorted(set(RPCS) - {"typing", "report"}))  # those two are about being in it
+def test_who_is_banned_is_told_so_though_the_room_is_for_subscribers(method: str) -> None:
+    node = world(publish=Who.SUBSCRIBER, read_history=Who.SUBSCRIBER)
+    user, owner = member(node, "u1"), member(node, "u2", "owner")
+    says(user)
+    rpc(owner, "ban", seconds=0)
+    data = {"channel": "r", **({} if method in WITHOUT_ID else {"id": "1"}), **RPC_DATA[method]}
+    for answer in (
+        user.ask("rpc", {"method": method, "data": data}),
+        user.ask("history", {"channel": "r", "limit": 1}),
+        user.ask("publish", {"channel": "r", "data": {"id": "x", "content": "x"}}),
+    ):
+        assert answer["error"] == {"code": 103, "message": "permission denied: 'u1' is banned from 'r'"}
+
+
 def test_an_owner_whom_a_moderator_has_banned_undoes_it() -> None:
     node = world()
     owner, moderator = member(node, "u1", "owner"), member(node, "u2", "moderator")

@@ -137,3 +137,11 @@ def test_no_node_is_said(node: NodeProcess) -> None:
 def test_what_others_write_does_not_steer_the_terminal() -> None:
     data = {"type": "text", "userId": "e\x1bve", "content": "\x1b[2J\nada: fake", "timestamp": "2026-11-24T10:30:00.1Z"}
     assert told(Publication("a", 1, data)) == "10:30:00 e\ufffdve: \ufffd[2J\n    ada: fake"
+
+
+def test_what_the_node_tells_of_a_room_reads_as_words() -> None:
+    data = {"type": "system", "event": "role", "userId": "system", "timestamp": "2026-11-24T10:30:00.1Z"}
+    assert told(Publication("a", 1, {**data, "data": {"by": "ada", "user": "bob", "role": "moderator"}})) == (
+        "10:30:00 system: (role: by ada, user bob, role moderator)"
+    )
+    assert told(Publication("a", 1, data)) == "10:30:00 system: (role)"

@@ -10,6 +10,7 @@ interface Names {
 }
 
 const SENTENCES: ReadonlyMap<string, (names: Names, detail: Readonly<Record<string, unknown>>) => string> = new Map([
+  ["created", ({ by }) => `${by} opened the room`],
   ["joined", ({ user }) => `${user} joined`],
   ["left", ({ user }) => `${user} left`],
   ["renamed", ({ by }, { title }) => (title ? `${by} renamed the room to “${String(title)}”` : `${by} took the room’s title away`)],
