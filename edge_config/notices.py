@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from edge_config.schema import ANY_ORIGIN, Durability, is_loopback
+from edge_config.address import is_loopback
+from edge_config.cluster import Plain
+from edge_config.schema import ANY_ORIGIN, Durability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +19,14 @@ SECRET_BYTES: Final = 32  # RFC 7518, section 3.2: a key for HS256 has at least 
 
 def notices(config: Config) -> list[str]:
     """Sentences for an operator; the gravest come first."""
-    return [*_clients(config), *_network(config), *_webhooks(config), *_rooms(config), *_storage(config)]
+    return [
+        *_clients(config),
+        *_network(config),
+        *_cluster(config),
+        *_webhooks(config),
+        *_rooms(config),
+        *_storage(config),
+    ]
 
 
 def _clients(config: Config) -> Iterator[str]:
@@ -49,6 +58,14 @@ def _network(config: Config) -> Iterator[str]:
     if listen.tls_certificate is None:
         yield (
             "TLS is off: give listen.tls_certificate and listen.tls_key, or let a balancer in front of the node end it."
+        )
+
+
+def _cluster(config: Config) -> Iterator[str]:
+    if config.cluster.listen and config.cluster.plain is Plain.ANYWHERE:
+        yield (
+            "Whoever reaches cluster.listen can speak for any node and change any message (cluster.plain = anywhere):"
+            " make keys by `chat-node keys new` and take it out."
         )
 
 

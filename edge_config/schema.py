@@ -8,15 +8,16 @@ only: what is given explicitly wins.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 
+from edge_config.address import is_loopback
 from edge_config.api import Api
 from edge_config.channel import parse_channel
+from edge_config.cluster import Cluster
 from edge_config.faults import ConfigError, Fault
 from edge_config.kinds import RoomKind
 from edge_config.limits import Keepalive, Limits, Rates
@@ -25,16 +26,6 @@ from edge_config.setting import NAME, Bounds, Form, derived, section, setting
 from edge_config.webhooks import WebhookTarget
 
 ANY_ORIGIN = "*"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @section
@@ -384,6 +375,7 @@ class Config:
     keepalive: Keepalive = field(default_factory=Keepalive)
     hub: Hub = field(default_factory=Hub)
     log: Log = field(default_factory=Log)
+    cluster: Cluster = field(default_factory=Cluster)
     logging: Logging = field(default_factory=Logging)
     sources: Mapping[str, str] = field(default_factory=_no_sources, compare=False)
 
@@ -405,3 +397,14 @@ class Config:
             problem = "a weak key can be guessed, and others than this machine reach the node"
             mend = "Give false and longer keys, or listen.host and listen.internal_host on loopback"
             yield Fault("api.allow_weak_keys", "true", problem, mend, also=("listen.host", "listen.internal_host"))
+        if self.cluster.address is not None:
+            yield from self._taken_ports(self.cluster.address.port)
+
+    def _taken_ports(self, inbox: int) -> Iterator[Fault]:
+        mine = {"cluster.listen": inbox, "cluster.publish_port": self.cluster.publish_at(inbox)}
+        for key, port in mine.items():
+            for other in ("port", "internal_port"):
+                if port == getattr(self.listen, other) != 0:
+                    problem = f"listen.{other} has the number {port} already"
+                    value = self.cluster.listen if key == "cluster.listen" else str(self.cluster.publish_port)
+                    yield Fault(key, value, problem, "Give another", also=(f"listen.{other}", "cluster.listen"))

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from edge_config.schema import is_loopback
+from edge_config.address import is_loopback
 from node.page import load_page
 
 if TYPE_CHECKING:

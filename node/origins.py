@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from edge_config.schema import is_loopback
+from edge_config.address import is_loopback
 from node.upgrade import OriginRules, Refusal, origin_allowed
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from edge_config.address import is_loopback
 from edge_config.api import SCOPES
-from edge_config.schema import is_loopback
 from edge_config.secret import Secret
 from edge_config.setting import NAME
 from edge_config.webhooks import EVENTS, secrets_trouble, url_trouble

@@ -2,10 +2,11 @@
 
 import pytest
 
+from edge_config.address import is_loopback
 from edge_config.kinds import RoomKind
 from edge_config.load import load
 from edge_config.notices import notices
-from edge_config.schema import Auth, Config, Rooms, is_loopback
+from edge_config.schema import Auth, Config, Rooms
 from edge_config.secret import Secret
 
 GOOD_SECRET = "a secret that nobody guesses, of at least 32 bytes"
