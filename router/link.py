@@ -1,7 +1,8 @@
-"""What the drivers of cores need of a transport: the one over ZeroMQ (`router/transport.py`) and simulated ones have it.
+"""What the drivers of cores need of a transport: that over ZeroMQ (`router/transport.py`) and simulated ones have it.
 
-A link may lose messages and publications, never changes them, and never says that they arrived: who must know, asks for
-an answer. Between two boots of the same two nodes, what arrives on a channel arrives in the order it was sent, and once.
+A link may lose messages and publications, never changes or repeats them, and never says that they arrived: who must
+know, asks for an answer. What one connection carries arrives in the order it was sent; around a reconnection, what was
+still on its way may arrive after what was sent later.
 """
 
 from __future__ import annotations
