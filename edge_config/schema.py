@@ -272,6 +272,12 @@ class Log:
     retention_bytes: int = setting(
         0, "The oldest entries are forgotten when the log passes this; 0: never by size.", Bounds(0)
     )
+    quarantine_bytes: int = setting(
+        67_108_864,
+        "Of what a fail-over took out of the log, which no client was told is accepted, the newest are kept aside up to"
+        " this (64 MiB), for `chat-node log export --quarantine`; 0: none, and what is there is dropped.",
+        Bounds(0),
+    )
     undo_days: int = setting(
         30,
         "A removed chat message can be restored within this time, unreadable to clients meanwhile; then its text is"

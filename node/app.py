@@ -296,7 +296,7 @@ def _log_options(config: Config) -> LogOptions:
     settings = config.log
     return LogOptions(
         settings.commit_window_ms / 1000, settings.commit_entries, settings.durability is Durability.FSYNC,
-        settings.quota_bytes, settings.retention_bytes, settings.shards,
+        settings.quota_bytes, settings.retention_bytes, settings.shards, settings.quarantine_bytes,
     )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ def stat(config: ConfigFile = None, data_dir: DataDir = None, *, structured: Str
         ("database", size(found.bytes)),
         ("write-ahead", size(found.wal_bytes)),
         ("journal frames", str(found.frames)),
+        ("quarantine", f"{found.quarantined} entries, {size(found.quarantined_bytes)}"),
     ]
     for shard in found.shards:
         in_journal = shard.lsn - shard.filed_lsn
@@ -66,7 +67,7 @@ def stat(config: ConfigFile = None, data_dir: DataDir = None, *, structured: Str
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913 - one for each option
     config: ConfigFile = None,
     data_dir: DataDir = None,
     site: Annotated[str | None, typer.Option(help="Only the rooms of this site.")] = None,
@@ -75,12 +76,19 @@ def export(
     with_removed: Annotated[
         bool, typer.Option("--with-removed", help="With the texts of removed messages that are not erased yet.")
     ] = False,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Instead, what was truncated, as another node wrote in its place.")
+    ] = False,
 ) -> None:
     """Print what clients wrote, a JSON object a line: room by room, in each room's order."""
     with expected_faults():
-        for record in log_tools.export(
-            _folder(config, data_dir), site=site, channel=channel, with_removed=with_removed
-        ):
+        folder = _folder(config, data_dir)
+        records = (
+            log_tools.export_quarantine(folder, site=site, channel=channel)
+            if quarantine
+            else log_tools.export(folder, site=site, channel=channel, with_removed=with_removed)
+        )
+        for record in records:
             typer.echo(msgspec.json.encode(record))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from router.entry import Entry, Kind
@@ -12,10 +13,11 @@ from router.room_values import removes_history
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from router.ids import ShardId
+    from router.ids import RoomId, ShardId
     from router.tail import TailQuery
 
 _META: Final = int(Kind.META)
+_HIDDEN: Final = (int(Kind.META), int(Kind.MARKS))
 
 
 @dataclass(slots=True, frozen=True)
@@ -75,6 +77,25 @@ class Backlog:
             left -= len(entries)
         self.count -= most - left
         return chosen
+
+    def head(self, shard: ShardId) -> int:
+        """The lsn of the last entry of a shard that waits; 0: none does."""
+        entries = self._shards.get(shard)
+        return entries[-1].lsn if entries else 0
+
+    def following(self, shard: ShardId, after: int, limit: int) -> Sequence[Entry]:
+        """At most so many of the entries of a shard that wait behind a place, and before them the one at the place."""
+        entries = self._shards.get(shard)
+        if not entries:
+            return ()
+        skip = max(0, after - entries[0].lsn)
+        return entries[skip : skip + limit + 1]
+
+    def hidden(self, room: RoomId, shard: ShardId, after: int, limit: int) -> Sequence[Entry]:
+        """At most so many of a room's META and MARKS entries that wait, behind a `meta_n`."""
+        entries = self._shards.get(shard, ())
+        found = (e for e in entries if e.kind in _HIDDEN and e.meta_n > after and e.room == room)
+        return list(islice(found, limit))
 
     def behind(self, query: TailQuery) -> Unfiled:
         """What somebody who reads behind a cursor has to know of it."""

@@ -91,6 +91,59 @@ class TailRead:
 
 
 @dataclass(slots=True, frozen=True)
+class ShardRun:
+    """Committed entries of a shard that follow a place in its log.
+
+    Attributes:
+        chain: The chain up to the place; empty, and nothing follows, where the log does not go as far.
+        wires: Canonical bytes, verified; those of erased entries are without their bodies.
+    """
+
+    chain: bytes
+    wires: Sequence[bytes]
+
+
+@dataclass(slots=True, frozen=True)
+class Dropped:
+    """Some of what was to be read is no longer here, as retention dropped it: only a snapshot can stand for it.
+
+    Attributes:
+        upto: The last lsn that is known to be affected; reading may go on behind it.
+    """
+
+    upto: int
+
+
+@dataclass(slots=True, frozen=True)
+class ShardRead:
+    """What follows in a shard's log, or that some of it has gone, or why it can't be read."""
+
+    token: Any
+    result: ShardRun | Dropped | StorageFault
+
+
+@dataclass(slots=True, frozen=True)
+class MetaRun:
+    """META and MARKS entries of a room, by `meta_n`.
+
+    Attributes:
+        entries: Dense from where the reader was on, but for MARKS entries up to `floor`.
+        floor: The `meta_n` up to which MARKS entries were dropped; tables have what they said.
+    """
+
+    entries: Sequence[Entry]
+    floor: int
+
+
+@dataclass(slots=True, frozen=True)
+class MetaRead:
+    """A room's META and MARKS entries, or why they can't be read."""
+
+    token: Any
+    result: MetaRun | StorageFault
+
+
+@dataclass(slots=True, frozen=True)
 class MarkRead:
     """How far a user has read, as the tables know it (0: they don't), or why they can't be read."""
 
@@ -121,6 +174,8 @@ Completion = (
     | KeysScanned
     | HistoryRead
     | MarkRead
+    | MetaRead
+    | ShardRead
     | TailRead
     | Trimmed
     | Halted

@@ -224,8 +224,16 @@ class History:
 
 @dataclass(slots=True, frozen=True)
 class Recovered:
-    """What a log holds when it is opened."""
+    """What a log holds when it is opened.
+
+    Attributes:
+        shards: The ends of shards' logs.
+        configurations: Rows of this node's own register.
+        unfiled: Entries that are not known to be committed.
+        learned: Rows of other registers that it was told of: old news, perhaps.
+    """
 
     shards: Mapping[ShardId, ShardTail]
     configurations: Mapping[ShardId, Configuration]
     unfiled: tuple[Entry, ...]
+    learned: Mapping[ShardId, Configuration] = field(default_factory=dict)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CHUNK_ENTRIES: Final = 128
 CHUNK_BYTES: Final = 65_536  # what a read of one entry may have to fetch and cut
 PLACE_ENTRIES: Final = 256
+PLACE_BYTES: Final = 1 << 20  # what a peer's read of one entry may have to fetch and hash
 ROOM_IDS: Final = 100_000  # remembered; more are looked up again
 MERGED_PER_KEY: Final = 6  # keys moved for each new one; a key is moved once for each level of runs
 _AIMED: Final = frozenset({Kind.EDIT, Kind.REMOVED, Kind.RESTORED})
@@ -163,8 +164,7 @@ class Filing:
         ends: list[Any] = []
         for entries in runs:
             shard = entries[0].shard
-            for start in range(0, len(entries), PLACE_ENTRIES):
-                run = entries[start : start + PLACE_ENTRIES]
+            for run in _cut_places(entries):
                 listed: list[tuple[int, int, int]] = []
                 for entry in run:
                     if entry.kind <= Kind.SYSTEM:
@@ -229,6 +229,19 @@ def _cut(entries: list[Entry]) -> Iterator[tuple[int, list[Entry]]]:
             run.append(entry)
         if run:
             yield stream, run
+
+
+def _cut_places(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Runs of a shard's entries that become a row of places each."""
+    start = size = 0
+    if sum([len(entry.wire) for entry in entries]) > PLACE_BYTES:
+        for at, entry in enumerate(entries):
+            size += len(entry.wire)
+            if at > start and (size > PLACE_BYTES or at - start == PLACE_ENTRIES):
+                yield entries[start:at]
+                start, size = at, len(entry.wire)
+    for first in range(start, len(entries), PLACE_ENTRIES):
+        yield entries[first : first + PLACE_ENTRIES]
 
 
 def _epoch_room(shard: int) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 CHECK_BYTES: Final = 4
+NO_END: Final = 1 << 63
 
 
 class Frame(msgspec.Struct, array_like=True, gc=False):
@@ -45,6 +46,31 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
     def entries(self) -> Iterator[bytes]:
         """The canonical bytes of each entry."""
         return split(self.wires)
+
+
+class Cuts:
+    """Where the frames of a journal truncate shards' logs.
+
+    A frame that was written before may be dropped once the shard is filed up to there, and one between them not: what
+    that says of the shard above the place is void, and need not follow on.
+    """
+
+    __slots__ = ("_shards",)
+
+    def __init__(self) -> None:
+        self._shards: dict[int, list[tuple[int, int]]] = {}  # frame and lsn, both rising: lower ones void those before
+
+    def note(self, number: int, frame: Frame) -> None:
+        """The next frame."""
+        for shard, lsn in frame.truncations:
+            cuts = self._shards.setdefault(shard, [])
+            while cuts and cuts[-1][1] >= lsn:
+                cuts.pop()
+            cuts.append((number, lsn))
+
+    def end(self, shard: int, number: int) -> int:
+        """The lsn above which nothing counts that a frame says of a shard."""
+        return next((lsn for frame, lsn in self._shards.get(shard, ()) if frame > number), NO_END)
 
 
 _encode = msgspec.msgpack.Encoder().encode

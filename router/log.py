@@ -18,11 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import msgspec
-
-from router import journal
 from router.backlog import Backlog
 from router.checkpointer import Checkpointer
 from router.completions import (
@@ -34,8 +31,10 @@ from router.completions import (
     KeysFound,
     KeysScanned,
     MarkRead,
+    MetaRead,
     Persisted,
     RoomLoaded,
+    ShardRead,
     TailRead,
     Trimmed,
 )
@@ -43,20 +42,25 @@ from router.entry import GENESIS, Entry
 from router.errors import BrokenInvariant, CorruptEntry, RouterError, StorageFault
 from router.events import Batch, Configuration, History, Recovered
 from router.filing import Filing
+from router.journal_writer import JournalWriter
 from router.log_check import check_log
 from router.log_faults import storage_fault
 from router.log_lock import take_lock
 from router.log_reader import LogReader
 from router.log_schema import FILE_NAME, PAGE_BYTES, open_reader, open_writer
-from router.replay import read_register, replay
+from router.placement import shard_of
+from router.quarantine import Quarantine
+from router.replay import replay
 from router.retention import Retention, Rule
+from router.row_tables import Learned, OwnRegister
+from router.shard_reader import ShardReader
 from router.tail_reader import TailReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from router.ids import RoomId
+    from router.ids import RoomId, ShardId
     from router.tail import Hold, TailQuery
 
 UNFILED_ENTRIES: Final = 16_384  # about so many stay unfiled under load: filing costs less for many at once
@@ -81,6 +85,7 @@ class LogOptions:
         quota_bytes: Of the files; 0: only the disk's space counts.
         retention_bytes: The oldest entries are dropped when more than this is in use; 0: none for that.
         shards: Over how many rooms are spread; never changes in the life of a log.
+        quarantine_bytes: Of truncated entries that are kept aside; 0: none are.
     """
 
     commit_window: float = 0.002
@@ -89,6 +94,7 @@ class LogOptions:
     quota_bytes: int = 0
     retention_bytes: int = 0
     shards: int = 128
+    quarantine_bytes: int = 64 << 20
 
 
 @dataclass(slots=True, frozen=True)
@@ -121,12 +127,21 @@ class _Committed:
 
 
 @dataclass(slots=True)
-class _Tail:
-    query: TailQuery
+class _Question:
+    """A read that has to be told what is not filed; so it goes by the writer, who knows.
+
+    Attributes:
+        answer: What the reader makes of its result.
+        ask: Called by the writer; gives what the reader is to do.
+    """
+
+    answer: _Answer
+    ask: Callable[[], Callable[[], Any]]
     token: Any
     handed_on: bool = False
 
 
+_Answer: TypeAlias = type[HistoryRead] | type[MarkRead] | type[MetaRead] | type[ShardRead] | type[TailRead]
 _STOP: Final = object()
 _logger = logging.getLogger(__name__)
 
@@ -161,21 +176,24 @@ class Log:
         shards = found.recovered.shards
         committed = [entry for entry in found.recovered.unfiled if entry.lsn <= shards[entry.shard].commit]
         uncommitted = tuple(entry for entry in found.recovered.unfiled if entry.lsn > shards[entry.shard].commit)
-        self.recovered = Recovered(shards, found.recovered.configurations, uncommitted)
+        self._learned = Learned(self._connection)
+        self.recovered = Recovered(shards, found.recovered.configurations, uncommitted, dict(self._learned.rows))
         self._chains = found.chains
-        self._frames = deque(found.frames)
-        self._next_frame = found.next_frame
         self._filed = found.filed
-        self._register = read_register(self._connection)
+        self._register = OwnRegister(self._connection)
         self._filing = Filing(self._connection)
         self._retention = Retention(self._connection, self._filing.keys)
         self._backlog = Backlog()
+        self._journal = JournalWriter(
+            self._connection, found, Quarantine(self._connection, options.quarantine_bytes), self._committed_lsn
+        )
         self._unfiled_since = 0.0
         self._filing_due = 0.0
         self._file_recovered(committed)
         self._reader_connection = open_reader(path)
         self._reader = LogReader(self._reader_connection)
         self._tail_reader = TailReader(self._reader_connection)
+        self._shard_reader = ShardReader(self._reader_connection)
         self._watch_space(0.0)
         self._checkpointer = Checkpointer(path, synchronous, lambda error: self._halt(storage_fault(error, path)))
         self._threads = [
@@ -252,7 +270,40 @@ class Log:
 
     def tail(self, query: TailQuery, token: object) -> None:
         """Read what `committed` was told of until now and follows a cursor; answered by `TailRead`."""
-        self._writes.put(_Tail(query, token))  # the writer knows what is not filed
+        self._ask(TailRead, lambda: partial(self._tail_reader.read, query, self._backlog.behind(query)), token)
+
+    def read_shard(self, shard: ShardId, after: int, limit: int, max_bytes: int, token: object) -> None:
+        """Read a shard's log above a place, of what `committed` was told of until now; answered by `ShardRead`.
+
+        Args:
+            shard: The shard.
+            after: The lsn of the place.
+            limit: At most so many entries, >= 1.
+            max_bytes: Stop before the sum of their canonical bytes passes this; at least one is given.
+            token: Of the answer.
+        """
+        bounds = shard, after, limit, max_bytes
+        self._ask(
+            ShardRead, lambda: partial(self._shard_reader.read, *bounds, self._backlog.following(*bounds[:3])), token
+        )
+
+    def hidden(self, room: RoomId, after: int, limit: int, token: object) -> None:
+        """Read a room's META and MARKS entries behind a `meta_n`, as `read_shard` does; answered by `MetaRead`."""
+        shard = shard_of(room, self.options.shards)
+        self._ask(
+            MetaRead,
+            lambda: partial(
+                self._shard_reader.hidden, room, after, limit, self._backlog.hidden(room, shard, after, limit)
+            ),
+            token,
+        )
+
+    def learn(self, rows: Sequence[Configuration]) -> None:
+        """Remember rows of another register, for `Recovered.learned`; nobody is told when, and a power cut may lose it.
+
+        A row that is not newer than what is known of its shard changes nothing.
+        """
+        self._writes.put(partial(self._learned.note, rows))
 
     def mark(self, room: RoomId, user: str, token: object) -> None:
         """Read how far a user has read; answered by `MarkRead`."""
@@ -358,14 +409,14 @@ class Log:
         claims: list[_Cas] = []
         stopping = False
         for item in pending:
-            if isinstance(item, tuple) and isinstance(item[0], Batch):
+            if isinstance(item, tuple):
                 batches.append(item[0])
                 since = since or item[1]
             elif isinstance(item, _Committed):
                 self._note(item.entries)
             elif isinstance(item, _Cas):
                 claims.append(item)
-            elif isinstance(item, _Tail):
+            elif isinstance(item, _Question):
                 self._hand_on(item)
             elif item is _STOP:
                 stopping = True
@@ -374,7 +425,7 @@ class Log:
         if batches or claims:
             self._transact(batches, claims, [], since)
         filing = [] if stopping else self._choose_slice(sum([len(batch.entries) for batch in batches]))
-        if filing or (self._retention.busy and not batches):
+        if filing or (not batches and (self._retention.busy or self._learned.waiting)):
             self._rearrange(filing)
         return stopping
 
@@ -396,11 +447,13 @@ class Log:
         execute("BEGIN IMMEDIATE")
         try:
             if batches:
-                self._journal(batches)
-            answers += [CasDone(claim.token, self._claim(claim)) for claim in claims]
+                self._written += self._journal.write(batches) + COMMIT_BYTES
+            answers += [self._claim(claim) for claim in claims]
             if filing:
                 self._file(filing)
                 answers.append(Filed([entry for entries in filing for entry in entries]))
+            if self._learned.waiting:
+                self._learned.write()
             if self._retention.busy and not batches:
                 answers += self._retain()
             started = time.monotonic()
@@ -419,42 +472,18 @@ class Log:
         self.completions.extend(answers)
         self._notify()
 
-    def _journal(self, batches: list[Batch]) -> None:
-        number, self._next_frame = self._next_frame, self._next_frame + 1
-        frame = journal.encode(batches)
-        self._connection.execute("INSERT INTO journal(n, frame) VALUES (?, ?)", (number, frame))
-        self._written += len(frame) + COMMIT_BYTES
-        highest: dict[int, int] = {}
-        for batch in batches:
-            for promise in batch.promises:
-                self._connection.execute(
-                    "INSERT INTO shard(shard, lsn, chain, promised, commit_lsn) VALUES (?, 0, ?, ?, 0)"
-                    " ON CONFLICT(shard) DO UPDATE SET promised=max(promised, excluded.promised)",
-                    (promise.shard, GENESIS, promise.epoch),
-                )
-                self._chains.setdefault(promise.shard, GENESIS)
-            for entry in batch.entries:
-                highest[entry.shard] = entry.lsn
-        self._frames.append((number, highest))
+    def _committed_lsn(self, shard: ShardId) -> int:
+        """Up to where entries of a shard are filed, or wait to be."""
+        return max(self._filed.get(shard, 0), self._backlog.head(shard))
+
+    def _claim(self, claim: _Cas) -> CasDone:
+        return CasDone(claim.token, self._register.compare_and_set(claim.expected_version, claim.new))
 
     def _retain(self) -> list[Completion]:
         changes = self._connection.total_changes
         floors = self._retention.step()
         self._written += (self._connection.total_changes - changes) * PAGE_BYTES
         return [Trimmed(floors)] if floors else []
-
-    def _claim(self, claim: _Cas) -> Configuration | None:
-        current = self._register.get(claim.new.shard)
-        if (current.version if current else 0) != claim.expected_version:
-            return current
-        new = claim.new
-        self._connection.execute(
-            "INSERT OR REPLACE INTO register(shard, version, epoch, primary_node, primary_disk, members)"
-            " VALUES (?,?,?,?,?,?)",
-            (new.shard, new.version, new.epoch, *new.primary, msgspec.json.encode(new.members).decode()),
-        )
-        self._register[new.shard] = new
-        return new
 
     def _note(self, entries: Sequence[Entry]) -> None:
         if not self._backlog.count:
@@ -492,18 +521,9 @@ class Log:
             self._chains.setdefault(shard, GENESIS)
         self._retention.purge(self._filing.file(runs, self._chains))
         self._written += FILING_FACTOR * sum([len(entry.wire) for run in runs for entry in run])
-        self._forget_frames(runs)
-
-    def _forget_frames(self, filing: list[list[Entry]]) -> None:
-        filed = self._filed
-        for entries in filing:
-            filed[entries[0].shard] = entries[-1].lsn
-        frames = self._frames
-        done = 0
-        while frames and all(filed.get(shard, 0) >= lsn for shard, lsn in frames[0][1].items()):
-            done = frames.popleft()[0]
-        if done:
-            self._connection.execute("DELETE FROM journal WHERE n<=?", (done,))
+        for run in runs:
+            self._filed[run[0].shard] = run[-1].lsn
+        self._journal.forget(self._filed)
 
     def _watch_space(self, now: float) -> None:
         if now and now < self._space_at:
@@ -522,11 +542,13 @@ class Log:
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _hand_on(self, tail: _Tail) -> None:
+    def _ask(self, answer: _Answer, ask: Callable[[], Callable[[], Any]], token: object) -> None:
+        self._writes.put(_Question(answer, ask, token))
+
+    def _hand_on(self, question: _Question) -> None:
         """Let the reader answer, who is given what it can't find in the tables."""
-        tail.handed_on = True
-        unfiled = self._backlog.behind(tail.query)
-        self._reads.put((TailRead, partial(self._tail_reader.read, tail.query, unfiled), tail.token))
+        question.handed_on = True
+        self._reads.put((question.answer, question.ask(), question.token))
 
     def _refuse_all(self, pending: deque[Any]) -> None:
         """Take what comes without doing it, until the log is closed."""
@@ -534,8 +556,8 @@ class Log:
             for item in pending:
                 if item is _STOP:
                     return
-                if isinstance(item, _Tail) and not item.handed_on and self.fault is not None:
-                    self.completions.append(TailRead(item.token, self.fault))
+                if isinstance(item, _Question) and not item.handed_on and self.fault is not None:
+                    self.completions.append(item.answer(item.token, self.fault))
                     self._notify()
             pending = deque((self._writes.get(),))
 
@@ -551,9 +573,7 @@ class Log:
             self.completions.append(answer)
             self._notify()
 
-    def _read(
-        self, answer: type[HistoryRead | MarkRead | TailRead], question: Callable[[], Any], token: object
-    ) -> HistoryRead | MarkRead | TailRead:
+    def _read(self, answer: _Answer, question: Callable[[], Any], token: object) -> Completion:
         try:
             return answer(token, question())
         except (sqlite3.Error, CorruptEntry) as error:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-TABLES: Final = ("meta", "journal", "register", "shard", "room", "chunk", "place", "run", "known")
+TABLES: Final = (
+    "meta", "journal", "register", "learned", "shard", "room", "chunk", "place", "run", "known", "quarantine",
+)  # fmt: skip
 KEYED: Final = ("removed", "cleared", "restored", "edit", "state", "mark")  # tables without a rowid
 INDEXES: Final = {"room": "site, channel", "chunk": "room, stream, first", "place": "shard, first"}
 KEY_BYTES: Final = 32  # of the secrets in meta

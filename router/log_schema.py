@@ -3,21 +3,23 @@
 One connection writes, one makes checkpoints; readers open the file read-only. Tables, beside the journal, are filled by
 filing (router/filing.py) and are what reads use:
 
-========  ============================================================================================
-meta      the cluster's birth id, the disk's id, keys of this node, the number of shards
-journal   one frame per group commit; deleted when all its entries are filed
-register  the configuration of each shard (this node's own register)
-shard     how far each shard's log is filed, its chain there, promises and commits; its floor, up to which its
-          places are dropped, and the chain there
-room      the head of each room, the number of its marks, and up to where its MARKS entries are dropped
-chunk     entries of one room, their canonical bytes one after the other
-place     runs of a shard's log: which entry is where, and the chain before the run; empty, where all have been dropped
-run       runs of dedupe keys (router/known_keys.py)
-known     pages of those runs: where a client's message was first written
-removed   what was removed, see router/removal_tables.py; as are cleared, restored and edit
-state     by room and name: what META entries have set
-mark      by room and user: up to which sequence the user has read (router/marks.py), and since when
-========  ============================================================================================
+==========  ============================================================================================
+meta        the cluster's birth id, the disk's id, keys of this node, the number of shards
+journal     one frame per group commit; deleted when all its entries are filed
+register    the configuration of each shard (this node's own register)
+learned     rows of other registers that this node has learned: a hint, so that it knows its shards when it starts
+shard       how far each shard's log is filed, its chain there, promises and commits; its floor, up to which its
+            places are dropped, and the chain there
+room        the head of each room, the number of its marks, and up to where its MARKS entries are dropped
+chunk       entries of one room, their canonical bytes one after the other
+place       runs of a shard's log: which entry is where, and the chain before the run; empty, where all are dropped
+run         runs of dedupe keys (router/known_keys.py)
+known       pages of those runs: where a client's message was first written
+removed     what was removed, see router/removal_tables.py; as are cleared, restored and edit
+quarantine  entries that were truncated from shards' logs (router/quarantine.py), and when
+state       by room and name: what META entries have set
+mark        by room and user: up to which sequence the user has read (router/marks.py), and since when
+==========  ============================================================================================
 """
 
 from __future__ import annotations
@@ -136,8 +138,21 @@ def _add_marks(db: sqlite_utils.Database) -> None:
     execute("ALTER TABLE shard ADD COLUMN looked INTEGER NOT NULL DEFAULT 0")
 
 
+def _add_members(db: sqlite_utils.Database) -> None:
+    execute = db.conn.execute
+    execute(
+        "CREATE TABLE quarantine(id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, lsn INTEGER NOT NULL,"
+        " epoch INTEGER NOT NULL, ts INTEGER NOT NULL, wire BLOB NOT NULL)"
+    )
+    execute("CREATE UNIQUE INDEX quarantine_entry ON quarantine(shard, lsn, epoch)")
+    execute(
+        "CREATE TABLE learned(shard INTEGER PRIMARY KEY, version INTEGER NOT NULL, epoch INTEGER NOT NULL,"
+        " primary_node TEXT NOT NULL, primary_disk TEXT NOT NULL, members TEXT NOT NULL)"
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (
-    _create, _add_removed, _add_cleared, _add_marks,
+    _create, _add_removed, _add_cleared, _add_marks, _add_members,
 )  # fmt: skip
 """Each takes the database from the version of its index to the next; none is ever changed once released."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Report", "ShardStat", "Stat", "export", "stat", "verify"]
+__all__ = ["Report", "ShardStat", "Stat", "export", "export_quarantine", "stat", "verify"]
 
 _VERIFY: Final = "`chat-node log verify` lists what is wrong; restore the data directory from a backup."
 
@@ -62,6 +62,8 @@ class Stat:
         oldest_ts: Milliseconds since 1970 of the oldest of the entries; None if there are none.
         newest_ts: And of the newest.
         shards: In the order of their numbers.
+        quarantined: Entries that were truncated from shards' logs and are kept aside.
+        quarantined_bytes: Of these.
     """
 
     rooms: int
@@ -72,6 +74,8 @@ class Stat:
     oldest_ts: int | None
     newest_ts: int | None
     shards: tuple[ShardStat, ...]
+    quarantined: int
+    quarantined_bytes: int
 
 
 def verify(folder: Path) -> Report:
@@ -113,6 +117,7 @@ def stat(folder: Path) -> Stat:
         times = [ts for ts in (oldest, newest, *(entry.ts for entry in waiting)) if ts is not None]
         filed = dict(execute("SELECT shard, lsn FROM shard").fetchall())
         epochs = dict(execute("SELECT shard, epoch FROM register").fetchall())
+        quarantined, quarantined_bytes = execute("SELECT count(*), total(length(wire)) FROM quarantine").fetchone()
         shards = sorted(filed.keys() | epochs.keys() | journal.heads.keys())
         return Stat(
             rooms=len(known | {entry.room for entry in waiting}),
@@ -126,6 +131,8 @@ def stat(folder: Path) -> Stat:
                 ShardStat(shard, epochs.get(shard, 0), journal.heads.get(shard, 0), filed.get(shard, 0))
                 for shard in shards
             ),
+            quarantined=quarantined,
+            quarantined_bytes=int(quarantined_bytes),
         )
 
 
@@ -154,6 +161,31 @@ def export(
                 connection, lambda room: site in {None, room.site} and channel in {None, room.channel}
             ):
                 yield _exported(entry, with_removed=with_removed)
+        except CorruptEntry as error:
+            raise StorageFault("corrupt", f"{folder / FILE_NAME} is damaged: {error}. {_VERIFY}") from error
+
+
+def export_quarantine(folder: Path, *, site: str | None = None, channel: str | None = None) -> Iterator[dict[str, Any]]:
+    """The entries in quarantine, oldest first, as `export` gives them, and with the texts of what was removed.
+
+    Each has besides its shard, lsn and epoch, and when it was truncated (milliseconds since 1970). Its sequence is that
+    of an entry which another took the place of, perhaps under another sequence.
+
+    Args:
+        folder: The data directory.
+        site: Only of this site; None: of all.
+        channel: Only of the channel of this name; None: of all.
+
+    Raises:
+        StorageFault: There is no log, or it can't be read; what was given until then is right.
+    """
+    with _reading(folder) as connection:
+        try:
+            for ts, wire in connection.execute("SELECT ts, wire FROM quarantine ORDER BY id"):
+                entry = decode(wire, None)
+                if site in {None, entry.room.site} and channel in {None, entry.room.channel}:
+                    places = {"shard": entry.shard, "lsn": entry.lsn, "epoch": entry.epoch, "quarantined": ts}
+                    yield _exported(entry, with_removed=True) | places
         except CorruptEntry as error:
             raise StorageFault("corrupt", f"{folder / FILE_NAME} is damaged: {error}. {_VERIFY}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,8 +14,10 @@ import msgspec
 from router.entry import GENESIS, Entry, Kind, decode, link, split
 from router.errors import CorruptEntry
 from router.ids import RoomId
+from router.journal import Cuts, Frame
 from router.journal import decode as decode_frame
 from router.log_schema import EPOCHS, MARKS, META, VISIBLE
+from router.row_tables import LEARNED, read_rows
 
 CHUNKS_KEPT: Final = 512  # a slice of filing makes no more; at most 64 KiB each
 DAMAGES: Final = 100  # that SQLite itself lists
@@ -50,12 +53,14 @@ class JournalState:
 
     Attributes:
         frames: How many there are.
+        filed: By shard, the lsn of the last entry that the tables have.
         heads: By shard, the lsn of its last entry.
         unfiled: By shard, the entries that the tables don't have.
         findings: What is wrong.
     """
 
     frames: int = 0
+    filed: dict[int, int] = field(default_factory=dict)
     heads: dict[int, int] = field(default_factory=dict)
     unfiled: dict[int, list[Entry]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
@@ -63,7 +68,12 @@ class JournalState:
 
 def read_journal(connection: sqlite3.Connection) -> JournalState:
     """Read all frames, going on behind a damaged one."""
-    state = JournalState(heads=dict(connection.execute("SELECT shard, lsn FROM shard").fetchall()))
+    filed = dict(connection.execute("SELECT shard, lsn FROM shard").fetchall())
+    state = JournalState(filed=filed, heads=dict(filed))
+    cuts = Cuts()
+    for number, data in connection.execute("SELECT n, frame FROM journal ORDER BY n"):
+        with suppress(CorruptEntry):  # said below
+            cuts.note(number, decode_frame(data))
     previous: int | None = None
     for number, data in connection.execute("SELECT n, frame FROM journal ORDER BY n"):
         if previous is not None and number != previous + 1:
@@ -71,24 +81,24 @@ def read_journal(connection: sqlite3.Connection) -> JournalState:
         previous = number
         state.frames += 1
         try:
-            _apply(data, state, number)
+            _apply(decode_frame(data), state, number, cuts)
         except CorruptEntry as error:
             state.findings.append(f"frame {number} of the journal is damaged: {error}")
     return state
 
 
-def _apply(data: bytes, state: JournalState, number: int) -> None:
-    frame = decode_frame(data)
-    for shard, lsn in frame.truncations:
+def _apply(frame: Frame, state: JournalState, number: int, cuts: Cuts) -> None:
+    for shard, given in frame.truncations:
+        lsn = min(given, cuts.end(shard, number))
         kept = [entry for entry in state.unfiled.get(shard, ()) if entry.lsn <= lsn]
         if lsn > state.heads.get(shard, 0):
             state.findings.append(f"frame {number} of the journal truncates shard {shard} to lsn {lsn}, past its end")
-        state.unfiled[shard], state.heads[shard] = kept, lsn
+        state.unfiled[shard], state.heads[shard] = kept, max(lsn, state.filed.get(shard, 0))
     for wire in frame.entries():
         entry = decode(wire, None)
         head = state.heads.get(entry.shard, 0)
-        if entry.lsn <= head:
-            continue  # filed before
+        if entry.lsn <= state.filed.get(entry.shard, 0) or entry.lsn > cuts.end(entry.shard, number):
+            continue  # filed before, or truncated later
         if entry.lsn != head + 1:
             state.findings.append(
                 f"lsn {head + 1} to {entry.lsn - 1} of shard {entry.shard} are missing before frame {number} of the"
@@ -154,6 +164,8 @@ class Verification:
             ("rooms", self._verify_rooms),
             ("shards", self._verify_shards),
             ("journal", self._verify_journal),
+            ("quarantine", self._verify_quarantine),
+            ("learned rows", self._verify_learned),
         ):
             try:
                 part()
@@ -326,6 +338,24 @@ class Verification:
                 self._count(entry)
                 if entry.visible:
                     self._verify_sequence(entry, due)
+
+    def _verify_quarantine(self) -> None:
+        for shard, lsn, epoch, wire in self._execute("SELECT shard, lsn, epoch, wire FROM quarantine ORDER BY id"):
+            wrong = ""
+            try:
+                entry = decode(wire, None)
+                if (entry.shard, entry.lsn, entry.epoch) != (shard, lsn, epoch):
+                    wrong = f"there is {entry!r} of epoch {entry.epoch}"
+            except CorruptEntry as error:
+                wrong = str(error)
+            if wrong:
+                self._findings.append(f"quarantine: lsn {lsn} of shard {shard}, epoch {epoch}, is damaged: {wrong}")
+
+    def _verify_learned(self) -> None:
+        try:
+            read_rows(self._connection, LEARNED)
+        except CorruptEntry as error:
+            self._findings.append(f"the learned rows are damaged: {error}")
 
     def _verify_sequence(self, entry: Entry, due: dict[RoomId, int]) -> None:
         """An unfiled entry goes on where its room's filed ones, and those before it, end."""

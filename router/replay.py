@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from router.entry import GENESIS, Entry, decode, link
 from router.errors import CorruptEntry, StorageFault
-from router.events import Configuration, Recovered, ShardTail
-from router.ids import MemberId
+from router.events import Recovered, ShardTail
+from router.journal import Cuts
 from router.journal import decode as decode_frame
+from router.row_tables import REGISTER, read_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from router.journal import Frame
@@ -32,6 +32,7 @@ class Tail:
         chain: The chain there.
         promised: The highest epoch promised.
         commit: The highest lsn known to be committed.
+        told: The highest that frames say is.
         unfiled: Entries above `filed`, in order.
     """
 
@@ -41,6 +42,7 @@ class Tail:
     chain: bytes = GENESIS
     promised: int = 0
     commit: int = 0
+    told: int = 0
     unfiled: list[Entry] = field(default_factory=list)
 
     def tail(self, shard: int) -> ShardTail:
@@ -63,10 +65,17 @@ class Tail:
         """A truncation of a frame."""
         if lsn > self.lsn:
             raise CorruptEntry(f"shard {shard} is truncated to lsn {lsn}, its log ends at {self.lsn}")
+        if lsn < self.told:
+            raise CorruptEntry(f"shard {shard} is truncated to lsn {lsn}, below its commit {self.told}")
         keep = max(0, lsn - self.filed)  # filed beyond it: what was truncated has been replaced since
         del self.unfiled[keep:]
         last = self.unfiled[-1] if self.unfiled else None
         self.lsn, self.chain = (last.lsn, last.chain) if last else (self.filed, self.filed_chain)
+
+    def commit_to(self, lsn: int) -> None:
+        """A commit that a frame tells of."""
+        self.told = max(self.told, lsn)
+        self.commit = max(self.commit, min(lsn, self.lsn))
 
 
 @dataclass(slots=True)
@@ -98,13 +107,16 @@ def replay(connection: sqlite3.Connection, path: Path) -> Replay:
     filed = {shard: tail.filed for shard, tail in tails.items()}
     chains = {shard: tail.chain for shard, tail in tails.items()}
     frames: list[tuple[int, dict[int, int]]] = []
+    cuts = Cuts()
+    for number, frame in _frames_of(connection, path):
+        cuts.note(number, frame)
     number = 0
     for number, frame in _frames_of(connection, path):
         with _located(number, path):
-            frames.append((number, _apply(frame, tails)))
+            frames.append((number, _apply(frame, tails, partial(cuts.end, number=number))))
     recovered = Recovered(
         {shard: t.tail(shard) for shard, t in tails.items()},
-        read_register(connection),
+        read_rows(connection, REGISTER),
         tuple(entry for tail in tails.values() for entry in tail.unfiled),
     )
     return Replay(recovered, filed, chains, frames, number + 1)
@@ -122,8 +134,13 @@ def _frames_of(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[int
         yield number, frame
 
 
-def _apply(frame: Frame, tails: dict[int, Tail]) -> dict[int, int]:
+def _apply(frame: Frame, tails: dict[int, Tail], end: Callable[[int], int]) -> dict[int, int]:
     """Apply a frame to the tails; gives the highest lsn of each shard in it.
+
+    Args:
+        frame: The next one.
+        tails: By shard, as the frames before leave them.
+        end: Gives the lsn of a shard above which a later frame truncates its log.
 
     Raises:
         CorruptEntry: It does not follow what was applied before.
@@ -133,33 +150,20 @@ def _apply(frame: Frame, tails: dict[int, Tail]) -> dict[int, int]:
         tail = tails.setdefault(shard, Tail())
         tail.promised = max(tail.promised, epoch)
     for shard, lsn in frame.truncations:
-        tails.setdefault(shard, Tail()).truncate(shard, lsn)
+        tails.setdefault(shard, Tail()).truncate(shard, min(lsn, end(shard)))
+    ends: dict[int, int] = {}
     for wire in frame.entries():
         entry = decode(wire, None)
-        highest[entry.shard] = entry.lsn
-        tails.setdefault(entry.shard, Tail()).append(entry)
+        shard = entry.shard
+        last = ends.get(shard)
+        if last is None:
+            last = ends[shard] = end(shard)
+        highest[shard] = min(entry.lsn, last)
+        if entry.lsn <= last:
+            tails.setdefault(shard, Tail()).append(entry)
     for shard, lsn in frame.commits:
-        tail = tails.setdefault(shard, Tail())
-        tail.commit = max(tail.commit, min(lsn, tail.lsn))
+        tails.setdefault(shard, Tail()).commit_to(lsn)
     return highest
-
-
-def read_register(connection: sqlite3.Connection) -> dict[int, Configuration]:
-    """The rows of this node's own register.
-
-    Raises:
-        CorruptEntry: One can't be read.
-    """
-    rows = connection.execute("SELECT shard, version, epoch, primary_node, primary_disk, members FROM register")
-    found = {}
-    for shard, version, epoch, node, disk, members in rows:
-        try:
-            listed = msgspec.json.decode(members, type=list[tuple[str, str]])
-        except (msgspec.MsgspecError, TypeError) as error:
-            raise CorruptEntry(f"its register's row of shard {shard} can't be read: {error}") from error
-        of_shard = tuple(MemberId(*member) for member in listed)
-        found[shard] = Configuration(shard, version, epoch, MemberId(node, disk), of_shard)
-    return found
 
 
 def _filed_tails(connection: sqlite3.Connection) -> dict[int, Tail]:

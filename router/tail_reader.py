@@ -30,14 +30,14 @@ _PLACE: Final = (
     "SELECT first, last, entries FROM place WHERE shard=?1 AND first=(SELECT max(first) FROM place WHERE shard=?1"
     " AND first<=?2)"
 )
-_CHUNKS: Final = (
+CHUNKS_OF: Final = (
     "SELECT span.key, room, stream, first, wires FROM json_each(?) AS span CROSS JOIN chunk"
     " WHERE room=json_extract(span.value, '$[0]') AND stream=json_extract(span.value, '$[1]')"
     " AND first<=json_extract(span.value, '$[3]') AND first>=coalesce((SELECT max(first) FROM chunk AS before"
     " WHERE before.room=json_extract(span.value, '$[0]') AND before.stream=json_extract(span.value, '$[1]')"
     " AND before.first<=json_extract(span.value, '$[2]')), 0)"
 )
-_decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
+decode_places: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
 _decode_shards = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
 
 
@@ -159,7 +159,7 @@ class _Reading:
         if row is None or row[1] <= at:
             raise CorruptEntry(f"of shard {shard} the place of lsn {at + 1} is missing")
         try:
-            listed = _decode_places(row[2]) if row[2] else []  # all of them dropped, and not for followers
+            listed = decode_places(row[2]) if row[2] else []  # all of them dropped, and not for followers
         except msgspec.MsgspecError as error:
             raise CorruptEntry(f"the places of shard {shard} up to lsn {row[1]} can't be read: {error}") from error
         slots = [
@@ -210,7 +210,7 @@ class _Reading:
         found: dict[_Slot, bytes] = {}
         left = self._bytes
         current = 0
-        rows = self._execute(_CHUNKS, (msgspec.json.encode(list(spans.values())).decode(),))
+        rows = self._execute(CHUNKS_OF, (msgspec.json.encode(list(spans.values())).decode(),))
         for key, room, stream, first, wires in rows:
             if key != current and left < 0:
                 return found, min(end, firsts[key])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from node.cli import main
 from router import log
 from router.cluster import Cluster
+from router.journal_writer import JournalWriter
 from router.log import Log
 from router.log_reader import LogReader
 from router.replay import replay
@@ -34,18 +35,17 @@ LIFE_ENTRIES: Final = 30
 
 def acknowledge_early() -> None:
     """What is acknowledged is written some commits later."""
-    journal = Log._journal
-    held: deque[list[Batch]] = deque()
+    write = JournalWriter.write
+    held: deque[Sequence[Batch]] = deque()
 
-    def journal_late(self: Log, batches: list[Batch]) -> None:
+    def write_late(self: JournalWriter, batches: Sequence[Batch]) -> int:
         held.append(batches)
-        if len(held) > LOST_FRAMES:
-            journal(self, held.popleft())
+        return write(self, held.popleft()) if len(held) > LOST_FRAMES else 0
 
     def file_nothing(self: Log, committed: int) -> list[list[Entry]]:  # noqa: ARG001 - of what it stands for
         return []
 
-    Log._journal = journal_late  # type: ignore[method-assign]
+    JournalWriter.write = write_late  # type: ignore[method-assign]
     Log._choose_slice = file_nothing  # type: ignore[method-assign]
 
 

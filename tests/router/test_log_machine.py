@@ -18,12 +18,23 @@ from typing_extensions import override
 
 from router import checkpointer, known_keys, log_reader, retention
 from router import log as log_module
-from router.completions import CasDone, Completion, Halted, HistoryRead, KeysFound, Persisted, RoomLoaded
+from router.completions import (
+    CasDone,
+    Completion,
+    Dropped,
+    Halted,
+    HistoryRead,
+    KeysFound,
+    Persisted,
+    RoomLoaded,
+    ShardRead,
+    ShardRun,
+)
 from router.entry import GENESIS, SALT_BYTES, Entry, Kind, make
-from router.events import Batch, Configuration, History, Promise
+from router.events import Batch, Configuration, History, Promise, Truncate
 from router.ids import MemberId, RoomId, dedupe_key
 from router.log import Log, LogOptions
-from router.log_tools import export, verify
+from router.log_tools import export, export_quarantine, verify
 from router.retention import Keep
 
 if TYPE_CHECKING:
@@ -70,6 +81,9 @@ class Shard:
     durable: int = 0
     noted: int = 0  # known on disk to be committed
     committed: int = 0  # said to be committed, and so to be filed
+    epoch: int = 1
+    quarantined: list[Entry] = field(default_factory=list)
+    before: list[Entry] | None = None  # until the batch on its way, which truncates, is durable
 
 
 class Machine(RuleBasedStateMachine):
@@ -137,7 +151,7 @@ class Machine(RuleBasedStateMachine):
             sequence = sum(entry.room == ROOMS[room] for entry in shard.entries) + 1
             chain = shard.entries[-1].chain if shard.entries else GENESIS
             entry = make(
-                SHARDS[room], len(shard.entries) + 1, 1, ROOMS[room], sequence, 0, kind, SENDER,
+                SHARDS[room], len(shard.entries) + 1, shard.epoch, ROOMS[room], sequence, 0, kind, SENDER,
                 f"id-{sequence}", self.clock * SECOND_MS, bytes(SALT_BYTES), data, b"", chain,
             )  # fmt: skip
             shard.entries.append(entry)
@@ -154,12 +168,29 @@ class Machine(RuleBasedStateMachine):
         self.ticket += 1
         commits = {number: shard.committed for number, shard in self.shards.items() if shard.committed}
         number = SHARDS[room]
-        self.log.append(Batch(self.ticket, [Promise(number, 1)], [], self.make(room, count, data, kind), commits))
+        made = self.make(room, count, data, kind)
+        self.log.append(Batch(self.ticket, [Promise(number, self.shards[number].epoch)], [], made, commits))
+
+    def truncate_nowait(self, room: int, share: float, count: int) -> None:
+        """Another primary's entries take the places of some that are not committed."""
+        self.ticket += 1
+        number = SHARDS[room]
+        shard = self.shards[number]
+        lsn = shard.committed + round((len(shard.entries) - shard.committed) * share)
+        shard.before = shard.before or list(shard.entries)
+        shard.quarantined += shard.entries[lsn:]
+        del shard.entries[lsn:]
+        shard.durable = min(shard.durable, lsn)
+        shard.epoch += 1
+        made = self.make(room, count, b"other")
+        commits = {number: shard.committed} if shard.committed else {}
+        batch = Batch(self.ticket, [Promise(number, shard.epoch)], [Truncate(number, lsn)], made, commits)
+        self.log.append(batch)
 
     def persist(self) -> None:
         self.wait(Persisted, lambda done: done.ticket == self.ticket)
         for shard in self.shards.values():
-            shard.durable, shard.noted = len(shard.entries), shard.committed
+            shard.durable, shard.noted, shard.before = len(shard.entries), shard.committed, None
 
     # -- what is done to it --------------------------------------------------------------------------------------
 
@@ -185,6 +216,19 @@ class Machine(RuleBasedStateMachine):
         if upto > shard.committed:
             self.log.committed(shard.entries[shard.committed : upto])
             shard.committed = upto
+
+    @rule(
+        room=st.integers(0, 2), ahead=st.sampled_from([0, 0, 3]), share=st.sampled_from([0.0, 0.5, 1.0]),
+        count=st.sampled_from([0, 1, 20]), twice=st.booleans(),
+    )  # fmt: skip
+    def truncate(self, room: int, ahead: int, share: float, count: int, *, twice: bool) -> None:
+        """Perhaps in one commit with what is truncated, and with what is truncated again."""
+        if ahead:
+            self.append_nowait(room, ahead, b"ahead")
+        self.truncate_nowait(room, share, count)
+        if twice:
+            self.truncate_nowait(room, share, count)
+        self.persist()
 
     @rule()
     def commit_all(self) -> None:
@@ -219,10 +263,12 @@ class Machine(RuleBasedStateMachine):
         self.log.close()
         self.reopen(0)
 
-    @rule(room=st.integers(0, 2), count=st.sampled_from([0, 1, 200]))
-    def kill(self, room: int, count: int) -> None:
+    @rule(room=st.integers(0, 2), count=st.sampled_from([0, 1, 200]), share=st.none() | st.sampled_from([0.0, 0.5]))
+    def kill(self, room: int, count: int, share: float | None) -> None:
         """Take the files as they are while a batch is written and filing goes on."""
-        if count:
+        if count and share is not None:
+            self.truncate_nowait(room, share, count)
+        elif count:
             self.append_nowait(room, count, b"x" * 100)
         with self.log._checkpointer._one:
             shutil.copytree(self.folder, self.root / str(self.lives + 1))
@@ -239,6 +285,11 @@ class Machine(RuleBasedStateMachine):
                 shard.entries.clear()
                 continue
             tail = recovered.shards[number]
+            before, shard.before = shard.before, None
+            if before and (tail.lsn, tail.chain) == (len(before), before[-1].chain):  # it was not truncated yet
+                shard.entries, shard.durable = before, len(before)
+                kept = {entry.chain for entry in before}
+                shard.quarantined = [entry for entry in shard.quarantined if entry.chain not in kept]
             assert shard.durable <= tail.lsn <= len(shard.entries)
             assert number == in_flight or tail.lsn == shard.durable
             del shard.entries[tail.lsn :]
@@ -283,10 +334,40 @@ class Machine(RuleBasedStateMachine):
         assert [key.sequence for key in known] == filed
         assert self.record(room).sequence == len(filed)
 
+    @rule(
+        number=st.sampled_from([1, 2]), after=st.integers(0, 400), limit=st.sampled_from([1, 7, 300, 10_000]),
+        size=st.sampled_from([1, 5000, 1 << 30]),
+    )  # fmt: skip
+    def read_shard(self, number: int, after: int, limit: int, size: int) -> None:
+        shard = self.shards[number]
+        token = object()
+        self.log.read_shard(number, after, limit, size, token)
+        result = self.wait(ShardRead, lambda done: done.token is token).result
+        following = shard.entries[after : shard.committed]
+        if isinstance(result, Dropped):
+            gone = shard.entries[after : result.upto]
+            assert result.upto <= shard.committed
+            assert any(entry.sequence <= self.floors[entry.room] for entry in gone)
+            return
+        assert isinstance(result, ShardRun)
+        if after > shard.committed:
+            assert result == ShardRun(b"", ())
+            return
+        assert result.chain == (shard.entries[after - 1].chain if after else GENESIS)
+        assert result.wires == [entry.wire for entry in following[: len(result.wires)]]
+        assert len(result.wires) <= limit
+        if any(self.floors.values()):
+            return
+        taken = sum(len(wire) for wire in result.wires)
+        more = following[len(result.wires) : limit]
+        assert not more or (result.wires and taken + len(more[0].wire) > size)
+
     @rule()
     def verify(self) -> None:
         self.reach()
         assert verify(self.folder).findings == ()
+        aside = {(row["shard"], row["lsn"], row["epoch"]) for row in export_quarantine(self.folder)}
+        assert aside == {(e.shard, e.lsn, e.epoch) for shard in self.shards.values() for e in shard.quarantined}
         for room in range(3):
             site, channel = ROOMS[room]
             shard = self.shards[SHARDS[room]]

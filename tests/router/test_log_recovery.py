@@ -224,6 +224,7 @@ def test_a_truncated_suffix_is_gone_after_a_restart_even_when_its_successor_was_
     other = make(8, 1, 1, RoomId("default", "b"), 1, 0, Kind.MESSAGE, b"", "", 1, b"salt" * 4, b"1", b"", GENESIS)
     driver.ticket += 1
     driver.log.append(Batch(driver.ticket, truncations=[Truncate(SHARD, 2)], entries=[*replaced, other]))
+    driver.wait(lambda c: isinstance(c, Persisted) and c.ticket == driver.ticket)
     driver.log.committed([*kept, *replaced])
     driver.wait(lambda c: isinstance(c, Filed))
     second = drive(crash(tmp_path / "a", tmp_path / "b"))

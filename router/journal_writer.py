@@ -1,0 +1,117 @@
+"""The journal's end: frames are written to it, and those whose entries are all filed are dropped from its beginning."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from router import journal
+from router.entry import GENESIS, decode
+from router.errors import BrokenInvariant
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from router.events import Batch, Truncate
+    from router.ids import ShardId
+    from router.quarantine import Quarantine
+    from router.replay import Replay
+
+
+class JournalWriter:
+    """Writes batches as frames.
+
+    Args:
+        connection: The writer's; a transaction is open whenever a method is called.
+        found: What the log held when it was opened.
+        quarantine: Takes what is truncated.
+        committed: Up to where entries of a shard were said to be committed, filed or not.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, found: Replay, quarantine: Quarantine,
+        committed: Callable[[ShardId], int],
+    ) -> None:  # fmt: skip
+        self._execute, self._quarantine, self._committed = connection.execute, quarantine, committed
+        self._frames = deque(found.frames)
+        self._next = found.next_frame
+        self._commits = {shard: tail.commit for shard, tail in found.recovered.shards.items()}
+
+    def write(self, batches: Sequence[Batch]) -> int:
+        """Write batches; gives the bytes of their frame.
+
+        It is one frame for all, unless something is truncated: within a frame truncations precede the entries, so what
+        came before them needs one of its own.
+
+        Raises:
+            BrokenInvariant: What is committed would be truncated.
+        """
+        size, start = 0, 0
+        for at, batch in enumerate(batches):
+            if batch.truncations:
+                size += self._write(batches[start:at]) if at > start else 0
+                start = at
+                self._set_aside(batch.truncations)
+            self._commits.update(batch.commits)
+        return size + self._write(batches[start:])
+
+    def _write(self, batches: Sequence[Batch]) -> int:
+        number, self._next = self._next, self._next + 1
+        frame = journal.encode(batches)
+        self._execute("INSERT INTO journal(n, frame) VALUES (?, ?)", (number, frame))
+        highest: dict[int, int] = {}
+        for batch in batches:
+            for promise in batch.promises:
+                self._execute(
+                    "INSERT INTO shard(shard, lsn, chain, promised, commit_lsn) VALUES (?, 0, ?, ?, 0)"
+                    " ON CONFLICT(shard) DO UPDATE SET promised=max(promised, excluded.promised)",
+                    (promise.shard, GENESIS, promise.epoch),
+                )
+            for entry in batch.entries:
+                highest[entry.shard] = entry.lsn
+        self._frames.append((number, highest))
+        return len(frame)
+
+    def _set_aside(self, truncations: Sequence[Truncate]) -> None:
+        """Move what is truncated to quarantine."""
+        ends = {truncation.shard: truncation.lsn for truncation in truncations}
+        for shard, lsn in ends.items():
+            commit = max(self._commits.get(shard, 0), self._committed(shard))
+            if lsn < commit:
+                raise BrokenInvariant(f"shard {shard}: truncation to {lsn}, below the commit {commit}")
+        frames = [frame for frame in self._frames if passes(frame[1], ends)]
+        wires = [wire for number, highest in frames for wire in self._above(number, highest, ends)]
+        cut_frames(self._frames, ends)
+        self._quarantine.add(wires, int(time.time() * 1000))
+
+    def _above(self, number: int, highest: Mapping[ShardId, int], ends: Mapping[ShardId, int]) -> Iterator[bytes]:
+        """The entries of a frame that were part of their shards' logs until now, and are above their ends."""
+        row = self._execute("SELECT frame FROM journal WHERE n=?", (number,)).fetchone()
+        for wire in journal.decode(row[0]).entries():
+            entry = decode(wire, None)
+            if ends.get(entry.shard, entry.lsn) < entry.lsn <= highest[entry.shard]:
+                yield wire
+
+    def forget(self, filed: Mapping[ShardId, int]) -> None:
+        """Drop the first frames as far as all their entries are filed, or truncated."""
+        frames = self._frames
+        done = 0
+        while frames and all(filed.get(shard, 0) >= lsn for shard, lsn in frames[0][1].items()):
+            done = frames.popleft()[0]
+        if done:
+            self._execute("DELETE FROM journal WHERE n<=?", (done,))
+
+
+def passes(highest: Mapping[ShardId, int], ends: Mapping[ShardId, int]) -> bool:
+    """Whether a frame with these last lsn has something above the ends of logs."""
+    return any(highest.get(shard, 0) > lsn for shard, lsn in ends.items())
+
+
+def cut_frames(frames: Sequence[tuple[int, dict[ShardId, int]]], ends: Mapping[ShardId, int]) -> None:
+    """Lower the last lsn of frames to where their shards' logs were truncated: what is above need never be filed."""
+    for _, highest in frames:
+        for shard, lsn in ends.items():
+            if highest.get(shard, 0) > lsn:
+                highest[shard] = lsn
