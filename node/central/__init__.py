@@ -1,0 +1,1 @@
+"""The configuration register of a small cluster, in one process: ``chat-node central``."""
