@@ -185,6 +185,7 @@ class RegisterClient(Register):
 
     Args:
         boot: Names this process.
+        address: Where this node is answered.
         birth: Of the cluster that this node belongs to; empty: of whichever the register is.
         random: Gives numbers in [0, 1), for jitter.
         options: Times and bounds.
@@ -197,11 +198,14 @@ class RegisterClient(Register):
     """
 
     __slots__ = (
-        "_birth", "_boot", "_effects", "_n", "_opening", "_options", "_queue", "_random", "_read", "_requests",
+        "_birth", "_boot", "_effects", "_n", "_open", "_opening", "_options", "_queue", "_random", "_read", "_requests",
         "_session", "certificate", "foreign", "strays",
     )  # fmt: skip
 
-    def __init__(self, boot: str, birth: str, random: Callable[[], float], options: RegisterOptions, now: int) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - who asks, where and when
+        self, boot: str, address: str, birth: str, random: Callable[[], float], options: RegisterOptions, now: int
+    ) -> None:
+        self._open = encode(Open(boot, address))
         self._boot, self._birth, self._random, self._options = boot, birth, random, options
         self.certificate: Certificate | None = None
         self.foreign = ""
@@ -252,7 +256,7 @@ class RegisterClient(Register):
         self._form_requests(now)
         effects, self._effects = self._effects, RegisterEffects()
         if self._opening is not None and self._opening.is_due(now):
-            effects.sends.append(encode(Open(self._boot)))
+            effects.sends.append(self._open)
         effects.sends += [request.body for request in self._requests.values() if request.attempts.is_due(now)]
         if self._read is not None and self._read.attempts.is_due(now):
             effects.sends.append(self._read.body)
@@ -277,8 +281,11 @@ class RegisterClient(Register):
         """Claims whose time is up are answered; what the register says of them later is for nobody."""
         while self._queue and self._queue[0].deadline <= now:
             self._effects.answers.append(Answer(self._queue.popleft().claim, None, done=False))
-        for n in [n for n, request in self._requests.items() if request.waiting[0].deadline <= now]:
+        late = [n for n, request in self._requests.items() if request.waiting[0].deadline <= now]
+        for n in late:
             self._drop(n)
+        if late and self._opening is None:  # a register that was made anew knows neither the session nor the address
+            self._opening = self._attempts(now)
 
     def _drop(self, n: int) -> None:
         """Nobody knows what becomes of a request."""

@@ -30,6 +30,7 @@ MOST_ROWS: Final = 128  # in a message
 MOST_MEMBERS: Final = 32  # of a shard
 WINDOW: Final = 64  # numbers of requests of a session whose answers are kept, and that a node may wait for
 SESSIONS: Final = 16  # kept for each node: as many of its processes may still have requests on their way
+MOST_ADDRESS: Final = 300  # characters: the longest host name has 253
 KEY_BYTES: Final = 32  # of the secrets
 MAPPING: Final = 1  # how rooms map to shards: `placement.shard_of`, one group
 
@@ -56,9 +57,13 @@ class Swap(Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=
 
 
 class Open(Struct, tag="open", array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
-    """A process, named by `boot`, wants a session; while it is kept, the same one, and what is fixed in the cluster."""
+    """A process, named by `boot`, wants a session; while it is kept, the same one, and what is fixed in the cluster.
+
+    `address` is where it is answered (`Link.connect`).
+    """
 
     boot: Name
+    address: Annotated[str, Meta(max_length=MOST_ADDRESS)]
 
 
 class CasRequest(Struct, tag="cas", array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):

@@ -45,6 +45,7 @@ class Served:
 
     Attributes:
         answers: To whom, and what; in the order of the requests.
+        opened: Nodes that have asked for a session, and where they are answered from now on.
         changes: Rows that were put in force, and the nodes that asked for it.
         refused: Changes that break a rule, and why: the node that asked is at fault.
         unreadable: Messages that are no requests: from whom, and why.
@@ -52,6 +53,7 @@ class Served:
     """
 
     answers: list[tuple[str, bytes]] = field(default_factory=list)
+    opened: list[tuple[str, str]] = field(default_factory=list)
     changes: list[tuple[str, Row]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -91,8 +93,9 @@ class Service:
 
     def _answer(self, node: str, request: Request, certificate: Certificate, served: Served) -> Answer:
         match request:
-            case Open(boot=boot):
-                return Opened(boot, self._store.open_session(node, boot), certificate)
+            case Open(boot=boot, address=address):
+                served.opened.append((node, address))
+                return Opened(boot, self._store.open_session(node, boot, address), certificate)
             case CasRequest():
                 return self._cas(node, request, certificate, served)
             case ReadRequest(boot=boot, n=n, after=after):

@@ -35,7 +35,7 @@ _RESTORE: Final = (
     " nodes that know newer ones refuse it."
 )
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: no such table
 _ROW_COLUMNS: Final = "shard, version, epoch, members, primary_member"
 
 
@@ -61,7 +61,9 @@ def _create(db: sqlite_utils.Database) -> None:
         not_null={"version", "epoch", "members", "primary_member"},
     )
     db.table("session").create(
-        {"number": int, "node": str, "boot": str, "floor": int}, pk="number", not_null={"node", "boot", "floor"}
+        {"number": int, "node": str, "boot": str, "address": str, "floor": int},
+        pk="number",
+        not_null={"node", "boot", "address", "floor"},
     )
     db.table("session").create_index(["node", "boot"], unique=True)
     db.conn.execute(
@@ -167,8 +169,10 @@ class Store:
             raise StorageFault("corrupt", f"{self.path} is damaged: {found}. {_RESTORE}")
         self.certificate()
         self._number("sessions")
-        for _ in self.rows():
-            pass
+        self._number("reads")
+        self.rows()
+        for table in ("session", "answer"):
+            self._execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608
 
     # -- the certificate -----------------------------------------------------------------------------------------
 
@@ -224,14 +228,21 @@ class Store:
 
     # -- sessions and answers ------------------------------------------------------------------------------------
 
-    def open_session(self, node: str, boot: str) -> int:
+    def addresses(self) -> dict[str, str]:
+        """Where the newest process of each node is answered."""
+        found = self._execute("SELECT node, address FROM session ORDER BY number")
+        return dict(found.fetchall())
+
+    def open_session(self, node: str, boot: str, address: str) -> int:
         """The number of a process's session: of the one it has, or a new one; a node's oldest is forgotten for it."""
         found = self._execute("SELECT number FROM session WHERE node=? AND boot=?", (node, boot)).fetchone()
         if found is not None:
             return int(found[0])
         number = self._number("sessions") + 1
         self._set("sessions", b"%d" % number)
-        self._execute("INSERT INTO session(number, node, boot, floor) VALUES (?,?,?,0)", (number, node, boot))
+        self._execute(
+            "INSERT INTO session(number, node, boot, address, floor) VALUES (?,?,?,?,0)", (number, node, boot, address)
+        )
         old = self._execute(
             "SELECT number FROM session WHERE node=? ORDER BY number DESC LIMIT -1 OFFSET ?", (node, SESSIONS)
         ).fetchall()

@@ -46,11 +46,15 @@ def claim(shard: int, version: int = 1) -> Claim:
 def client(
     random: Callable[[], float] = lambda: 0.5, birth: str = "", options: RegisterOptions = OPTIONS
 ) -> RegisterClient:
-    return RegisterClient("boot", birth, random, options, 0)
+    return RegisterClient("boot", "tcp://a:1", birth, random, options, 0)
 
 
 def opened(session: int = 7, **changes: Any) -> bytes:  # noqa: ANN401 - values of any field
     return encode(Opened("boot", session, msgspec.structs.replace(CERTIFICATE, **changes)))
+
+
+def due(asked: RegisterClient) -> int | None:
+    return asked.due
 
 
 def ready() -> RegisterClient:
@@ -74,15 +78,15 @@ def done(request: CasRequest, **changes: Any) -> bytes:  # noqa: ANN401 - values
 
 def test_a_session_is_opened_first_and_gives_the_certificate_once() -> None:
     asked = client()
-    assert [decode_request(body) for body in asked.tick(0).sends] == [Open("boot")]
+    assert [decode_request(body) for body in asked.tick(0).sends] == [Open("boot", "tcp://a:1")]
     asked.receive(opened(), 10)
-    assert asked.due == 0
+    assert due(asked) == 0
     assert asked.tick(10).certificate == CERTIFICATE == asked.certificate
     asked.receive(opened(), 11)
     effects = asked.tick(11)
     assert effects.certificate is None
     assert effects.sends == []
-    assert asked.due is None
+    assert due(asked) is None
     assert asked.strays == 1
 
 
@@ -173,6 +177,18 @@ def test_after_the_deadline_nobody_knows_and_a_late_answer_is_for_nobody() -> No
     assert (later.n, later.settled) == (2, 1)
 
 
+def test_a_register_that_does_not_answer_is_told_again_who_asks() -> None:
+    asked = ready()
+    asked.ask(claim(1), 0)
+    asked.tick(0)
+    assert len(sent(asked.tick(1000), Open)) == 1
+    asked.receive(opened(), 1001)
+    asked.ask(claim(2), 1001)
+    effects = asked.tick(1001)
+    assert [(request.session, request.n) for request in sent(effects, CasRequest)] == [(7, 2)]
+    assert not sent(effects, Open)
+
+
 def test_a_claim_that_never_got_a_session_is_given_up_too() -> None:
     asked = client()
     first = claim(1)
@@ -217,7 +233,7 @@ def test_a_forgotten_session_is_opened_anew_and_its_claims_are_given_up() -> Non
     asked.receive(encode(Unknown("boot", 7, one.n)), 1)
     effects = asked.tick(1)
     assert effects.answers == [Answer(first, None, done=False)]
-    assert sent(effects, Open) == [Open("boot")]
+    assert sent(effects, Open) == [Open("boot", "tcp://a:1")]
     asked.receive(opened(9), 2)
     asked.receive(encode(Unknown("boot", 7, two.n)), 2)  # of the old session: the new one stays
     asked.ask(claim(3), 2)
@@ -268,7 +284,7 @@ def test_changed_settings_are_fetched_and_told_once() -> None:
     asked.ask(claim(1), 0)
     (request,) = sent(asked.tick(0), CasRequest)
     asked.receive(done(request, settings=2), 1)
-    assert sent(asked.tick(1), Open) == [Open("boot")]
+    assert sent(asked.tick(1), Open) == [Open("boot", "tcp://a:1")]
     asked.receive(opened(copies=5, settings=2), 2)
     certificate = asked.tick(2).certificate
     assert certificate is not None

@@ -44,7 +44,7 @@ def cas(*swaps: Swap, n: int = 1, settled: int = 0) -> CasRequest:
 
 
 @pytest.mark.parametrize(
-    "request_", [Open("boot"), cas(swap_of(Claim(6, ROW)), n=9, settled=8), ReadRequest("boot", 4, -1)]
+    "request_", [Open("boot", "tcp://a:1"), cas(swap_of(Claim(6, ROW)), n=9, settled=8), ReadRequest("boot", 4, -1)]
 )
 def test_a_request_is_what_was_written(request_: Request) -> None:
     assert decode_request(encode(request_)) == request_
@@ -89,15 +89,16 @@ def test_the_longest_messages_are_taken() -> None:
         b"",
         b"\xc1",
         encode(["cas"]),
-        encode(["open", ""]),
-        encode(["open", "b" * 65]),
-        encode(["open", "boot", 1]),
+        encode(["open", "", ""]),
+        encode(["open", "b" * 65, ""]),
+        encode(["open", "boot", "", 1]),
+        encode(["open", "boot", "a" * 301]),
         encode(["opened", "boot", 1]),
         encode(["read", "boot", 1, -2]),
         encode(["cas", "boot", 1, 1, 0, []]),
         encode(["cas", "boot", 1, -1, 0, [[6, [3, 7, 9, [["a", "d1"]], ["a", "d1"]]]]]),
         encode(["cas", "boot", 1, 1 << 62, 0, [[6, [3, 7, 9, [["a", "d1"]], ["a", "d1"]]]]]),
-        encode(["open", "boot"]) + b"\x00" * MAX_MESSAGE,
+        encode(["open", "boot", ""]) + b"\x00" * MAX_MESSAGE,
     ],
 )
 def test_what_is_no_request_is_refused(body: bytes) -> None:
@@ -130,7 +131,7 @@ def test_a_request_that_cannot_be_meant_is_refused(request_: CasRequest, why: st
 @pytest.mark.parametrize(
     "body",
     [
-        encode(Open("boot")),
+        encode(Open("boot", "tcp://a:1")),
         encode(Swapped("boot", 1, 1, 1, [(True, swap(primary=None).row)])),
         encode(Rows("boot", 1, 1, [swap(members=[]).row], more=False)),
         encode(Opened("boot", 1, msgspec.structs.replace(CERTIFICATE, guest_key=b"short"))),
