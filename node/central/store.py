@@ -318,15 +318,7 @@ def create(folder: Path, certificate: Certificate, rows: Iterable[Row], *, durab
                 old.unlink()
             os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))  # it holds secrets
             with closing(_connect(part, durable=durable)) as connection:
-                _migrate(connection, part)
-                connection.execute("BEGIN IMMEDIATE")
-                for key, value in (
-                    ("certificate", msgspec.msgpack.encode(certificate)), ("sessions", b"0"), ("reads", b"0"),
-                ):  # fmt: skip
-                    connection.execute("INSERT INTO meta(key, value) VALUES (?,?)", (key, value))
-                for row in rows:
-                    _put(connection, row)
-                connection.execute("COMMIT")
+                _fill(connection, part, certificate, rows)
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             part.replace(path)
             _sync(folder)
@@ -353,6 +345,16 @@ def look(folder: Path) -> tuple[Certificate, list[Row]]:
             _check_version(connection, path)
             store = Store(path, connection, -1)
             return store.certificate(), store.rows()
+
+
+def _fill(connection: sqlite3.Connection, path: Path, certificate: Certificate, rows: Iterable[Row]) -> None:
+    _migrate(connection, path)
+    connection.execute("BEGIN IMMEDIATE")
+    for key, value in (("certificate", msgspec.msgpack.encode(certificate)), ("sessions", b"0"), ("reads", b"0")):
+        connection.execute("INSERT INTO meta(key, value) VALUES (?,?)", (key, value))
+    for row in rows:
+        _put(connection, row)
+    connection.execute("COMMIT")
 
 
 def _put(connection: sqlite3.Connection, row: Row) -> None:
