@@ -17,12 +17,8 @@ READERS: Final = ("node", "router")
 REFUSED: Final = frozenset({("kinds", "moderation")})  # a value is refused, which says more than an unknown key would
 JUDGED: Final = frozenset({("api", "allow_weak_keys")})  # what it allows, the configuration itself judges
 MESH: Final = frozenset(  # wait for the driver that joins the mesh: take a key out of here where it is read first
-    ("cluster", key)
-    for key in (
-        "listen", "publish_port", "advertise", "peers", "central", "keys", "plain", "host", "heartbeat_ms",
-        "suspect_ms", "down_ms", "forget_hours", "nodes",
-    )
-)  # fmt: skip
+    ("cluster", key) for key in ("listen", "publish_port", "advertise", "peers", "central", "keys", "plain", "host")
+)
 KEYS: Final = [
     (field.name, setting.name) for field in sections_of(Config).values() for setting in settings_of(field.cls)
 ]
