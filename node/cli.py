@@ -15,6 +15,7 @@ from node import (
     config_command,
     descriptors,
     log_command,
+    register_command,
     site_command,
     site_webhook_command,
     token_command,
@@ -36,10 +37,12 @@ app = typer.Typer(
 app.add_typer(cluster_command.app, name="cluster")
 app.add_typer(config_command.app, name="config")
 app.add_typer(log_command.app, name="log")
+app.add_typer(register_command.app, name="register")
 app.add_typer(site_command.app, name="site")
 app.add_typer(token_command.app, name="token")
 app.add_typer(webhook_command.app, name="webhook")
 
+cluster_command.app.command()(register_command.init)
 site_command.app.command()(site_webhook_command.add_webhook)
 site_command.app.command()(site_webhook_command.rotate_webhook_secret)
 site_command.app.command()(site_webhook_command.remove_webhook)

@@ -19,12 +19,12 @@ from node.terminal import MISUSED, ConfigFile, DataDir, failure, output, read_co
 
 WATCH_SECONDS: Final = 2.0
 
-app = typer.Typer(help="How the nodes are.", no_args_is_help=True)
+app = typer.Typer(help="How the nodes are, and the founding of a cluster.", no_args_is_help=True)
 
 
 @app.callback()
 def cluster() -> None:
-    """How the nodes are."""
+    """How the nodes are, and the founding of a cluster."""
 
 
 @app.command()
