@@ -165,7 +165,7 @@ def _name_in(log: MemberLog) -> str:
     try:
         return (log.folder / "node-name").read_text().strip()
     except FileNotFoundError:
-        members = [member for row in log.rows.values() for member in row.members]
+        members = [member for row in (*log.learned.values(), *log.rows.values()) for member in row.members]
         return next((node for node, disk in members if disk == log.meta.disk_id), "")
 
 

@@ -18,6 +18,7 @@ from router.log_lock import take_lock
 from router.log_schema import EPOCHS, FILE_NAME, MARKS, META, MIGRATIONS, VISIBLE, open_reader, open_writer
 from router.register_wire import MAPPING
 from router.replay import replay
+from router.row_tables import LEARNED, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
     from router.register_wire import Certificate
 
 _decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
-_WRITTEN: Final = ("journal", "register", "shard", "room")  # tables that are empty until something is written
+_WRITTEN: Final = (
+    "journal",
+    "register",
+    "learned",
+    "shard",
+    "room",
+)  # tables that are empty until something is written
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,7 +58,8 @@ class MemberLog:
         folder: Its data directory.
         meta: Names and secrets.
         shards: Over how many rooms are spread.
-        rows: Of the register, as far as this log has them.
+        rows: Of this node's own register.
+        learned: Of other registers, as far as this node had heard of them and written that down.
         ends: Of the shards' logs.
     """
 
@@ -59,6 +67,7 @@ class MemberLog:
     meta: LogMeta
     shards: int
     rows: Mapping[int, Configuration]
+    learned: Mapping[int, Configuration]
     ends: Mapping[int, LogEnd]
 
 
@@ -172,7 +181,7 @@ def _read_member(connection: sqlite3.Connection, folder: Path) -> MemberLog:
         shard: LogEnd(tail, epochs[shard] if shard in epochs else _filed_epoch(connection, shard, tail.lsn))
         for shard, tail in recovered.shards.items()
     }
-    return MemberLog(folder, meta, shards, recovered.configurations, ends)
+    return MemberLog(folder, meta, shards, recovered.configurations, read_rows(connection, LEARNED), ends)
 
 
 def _filed_epoch(connection: sqlite3.Connection, shard: int, lsn: int) -> int | None:

@@ -1,6 +1,6 @@
 """The configuration register as the driver of shards uses it: claims go in, answers come out.  Sans-I/O.
 
-Two things fulfil `Register`: a node alone keeps the rows in its own log (`OwnRegister`), a cluster has them in one
+Two things fulfil `Register`: a node alone keeps the rows in its own log (`LogRegister`), a cluster has them in one
 place (`RegisterClient` asks it). A claim is answered once: with the row in force, or with None when its time is up and
 nobody knows whether it was carried out, or will be. Then the only cure is another compare-and-set of the same row
 (docs/decisions/0011); the shard does that.
@@ -86,7 +86,7 @@ class Register(Protocol):
         """When `tick` has to be called at the latest; None: when something comes."""
 
 
-class OwnRegister(Register):
+class LogRegister(Register):
     """A node's own log as the register.
 
     Args:

@@ -67,12 +67,12 @@ def out_of_all(logs: Mapping[str, MemberLog], copies: int, min_sync: int) -> Bor
         raise NoRegister(f"The logs are not of one cluster: {listed or 'none was given'}. Give those of one.")
     certificate = next(iter(certificates))
     members = {MemberId(node, log.meta.disk_id): log for node, log in logs.items()}
-    shards = sorted({shard for log in logs.values() for shard in (*log.ends, *log.rows)})
+    shards = sorted({shard for log in logs.values() for shard in (*log.ends, *log.rows, *log.learned)})
     return Born(certificate, [_row(shard, members, copies) for shard in shards])
 
 
 def _row(shard: int, logs: Mapping[MemberId, MemberLog], copies: int) -> Row:
-    rows = [log.rows[shard] for log in logs.values() if shard in log.rows]
+    rows = [known[shard] for log in logs.values() for known in (log.rows, log.learned) if shard in known]
     ends = {member: log.ends[shard] for member, log in logs.items() if shard in log.ends}
     seen = [number for row in rows for number in (row.version, row.epoch)]
     seen += [number for end in ends.values() for number in (end.tail.promised, end.epoch or 0)]

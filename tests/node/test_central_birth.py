@@ -19,15 +19,13 @@ ONE = b"1" * 16
 OTHER = b"2" * 16
 
 
-def end(
-    epoch: int | None, lsn: int, commit: int, chain: bytes = ONE, promised: int | None = None
-) -> LogEnd:
+def end(epoch: int | None, lsn: int, commit: int, chain: bytes = ONE, promised: int | None = None) -> LogEnd:
     return LogEnd(ShardTail(1, lsn, chain, promised if promised is not None else epoch or 0, commit), epoch)
 
 
 def log(name: str, of_shard: LogEnd | None, row: Configuration | None = None, birth: str = "c0ffee") -> MemberLog:
     rows, ends = {1: row} if row else {}, {1: of_shard} if of_shard else {}
-    return MemberLog(Path(name), LogMeta(birth, f"d{name}", b"p" * 32, b"g" * 32), 64, rows, ends)
+    return MemberLog(Path(name), LogMeta(birth, f"d{name}", b"p" * 32, b"g" * 32), 64, {}, rows, ends)
 
 
 def row(version: int, epoch: int, *members: MemberId) -> Configuration:
@@ -47,7 +45,8 @@ def names(made: Row) -> str:
 
 
 def test_a_node_that_was_alone_gives_its_birth_and_its_rows() -> None:
-    born = out_of_one(log("a", end(1, 9, 9), row(4, 5, A)), 3, 2)
+    alone = MemberLog(Path("a"), LogMeta("c0ffee", "da", b"p" * 32, b"g" * 32), 64, {1: row(4, 5, A)}, {}, {})
+    born = out_of_one(alone, 3, 2)
     assert born.certificate == Certificate("c0ffee", 64, 1, 3, 2, 1, b"p" * 32, b"g" * 32)
     assert born.rows == [row_of(row(4, 5, A))]
 
@@ -109,3 +108,9 @@ def test_logs_of_several_clusters_are_refused() -> None:
         out_of_all(logs, 3, 2)
     with pytest.raises(NoRegister, match="none was given"):
         out_of_all({}, 3, 2)
+
+
+def test_a_shard_that_a_node_has_only_heard_of_has_a_row() -> None:
+    meta = LogMeta("c0ffee", "da", b"p" * 32, b"g" * 32)
+    heard = MemberLog(Path("a"), meta, 64, {}, {1: row(4, 5, A, B)}, {})
+    assert out_of_all({"a": heard}, 3, 2).rows == [Row(1, 6, 6, [A], A)]

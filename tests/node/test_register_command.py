@@ -20,7 +20,7 @@ from tests.harness.log_writer import SHARD, LogWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from click.testing import Result
+    from typer.testing import Result
 
 ROOM = RoomId("default", "room:a")
 

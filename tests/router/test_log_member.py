@@ -126,9 +126,12 @@ def test_what_is_not_filed_counts_and_so_do_rows_and_promises(
     row = Configuration(SHARD, 1, 6, member, (member,))
     node.log.cas(0, row, None)
     node.wait(lambda done: isinstance(done, CasDone))
+    of_others = Configuration(7, 3, 3, MemberId("b", "d2"), (MemberId("b", "d2"),))
+    node.log.learn([of_others])
+    node.reach()
     node.log.close()
     found = read_member(tmp_path)
-    assert found.rows == {SHARD: row}
+    assert (found.rows, found.learned) == ({SHARD: row}, {7: of_others})
     end = found.ends[SHARD]
     assert (end.epoch, end.tail.lsn, end.tail.promised, end.tail.commit) == (1, 4, 6, 3)
     assert (found.ends[9].epoch, found.ends[9].tail.lsn, found.ends[9].tail.promised) == (0, 0, 2)

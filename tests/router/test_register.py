@@ -10,7 +10,7 @@ import pytest
 from router.completions import CasDone
 from router.events import Claim, Configuration
 from router.ids import MemberId
-from router.register import Answer, OwnRegister, RegisterClient, RegisterEffects, RegisterOptions
+from router.register import Answer, LogRegister, RegisterClient, RegisterEffects, RegisterOptions
 from router.register_wire import (
     MOST_ROWS,
     WINDOW,
@@ -323,7 +323,7 @@ def test_an_empty_register_is_read_as_no_rows() -> None:
 
 def test_a_nodes_own_register_tells_its_claim_from_another_like_it() -> None:
     asked: list[tuple[int, Configuration, object]] = []
-    own = OwnRegister(lambda expected, new, token: asked.append((expected, new, token)))
+    own = LogRegister(lambda expected, new, token: asked.append((expected, new, token)))
     first, again = claim(1), claim(1)
     for each in (first, again):
         own.ask(each, 0)
