@@ -56,7 +56,7 @@ from node.upgrade import PROTOBUF
 from node.version import VERSION
 from node.vitals import Condition, Vitals, watched_gc
 from node.webhooks import Webhooks
-from router.cluster import ClusterOptions
+from router.effects import ClusterOptions
 from router.log import Log, LogOptions
 from router.retention import Keep
 from router.runtime import Router

@@ -1,8 +1,9 @@
-"""Composes the cores of a node: requests and the disk's answers go in, effects for the driver come out.  Sans-I/O.
+"""Composes the cores of a node: requests, peers' messages and the disk's answers go in, effects come out.  Sans-I/O.
 
-Life of a shard on its primary: idle -> claiming (compare-and-set of a higher epoch) -> taking over (the promise and
-the EPOCH entry go to disk) -> serving. Life of a room: unknown -> loading -> in memory. Requests for what is not ready
-yet wait here, in order, at most `max_waiting` of them.
+What this node is to a shard, `router/shard.py` says. While it is the primary, and once all that it inherited can be
+read from the disk's tables, the shard's rooms can be loaded: unknown -> loading -> in memory. Requests for what is not
+ready yet wait here, in order, at most `max_waiting` of them. When another member becomes primary, the shard's rooms
+leave the memory, and whoever waits for them is told so.
 
 The order of effects binds: the batch must be durable before `persisted` is told of its ticket, and nothing is
 acknowledged or published before it comes out in `Effects.committed`.
@@ -11,10 +12,10 @@ acknowledged or published before it comes out in `Effects.committed`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from typing import TYPE_CHECKING
 
+from router.dedupe import MAX_CMID, Dedupe
+from router.effects import Alone, ClusterOptions, ClusterStatistics, Effects, Neighbourhood, Opened
 from router.entry import LAST_VISIBLE, SALT_BYTES, Entry, Kind
 from router.errors import BrokenInvariant
 from router.events import (
@@ -24,7 +25,6 @@ from router.events import (
     Configuration,
     Duplicate,
     KnownKey,
-    Outcome,
     Recovered,
     Refusal,
     RoomRecord,
@@ -32,79 +32,19 @@ from router.events import (
     fingerprint,
 )
 from router.ids import MemberId, RoomId, ShardId, dedupe_key, stream_epoch
-from router.keyfilter import KeyFilter, key_number
 from router.marks import Marks
 from router.placement import shard_of
 from router.replica import Replica
 from router.room import RoomCache, RoomState
-from router.sequencer import Sequencer
+from router.shard import Outbox, Phase, Shard
 
-MAX_CMID = 64  # characters; a UUID has 36
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
-Opened = Callable[[RoomState | Away], None]
-
-
-@dataclass(slots=True, frozen=True)
-class ClusterOptions:
-    """What the cores need to know of the configuration.
-
-    Attributes:
-        shards: S; fixed when the cluster was born.
-        min_sync: Members that must hold an entry before it is committed.
-        cache_bytes: Bound of the newest entries kept in memory.
-        cache_rooms: Rooms without members that are kept in memory.
-        dedupe_capacity: Keys for which the filter of known message ids is made.
-        max_waiting: Requests that may wait for a shard, a room, a key or the disk; more are answered OVERLOADED.
-    """
-
-    shards: int = 128
-    min_sync: int = 1
-    cache_bytes: int = 64 << 20
-    cache_rooms: int = 10_000
-    dedupe_capacity: int = 4_000_000
-    max_waiting: int = 100_000
-
-
-@dataclass(slots=True)
-class Effects:
-    """What the driver performs, in the order of the fields.
-
-    Attributes:
-        batch: Goes to disk; None: nothing to write.
-        claims: Go to the register.
-        load: Rooms to be read from disk, answered by `Cluster.loaded`.
-        find: Dedupe keys to be looked up on disk, answered by `Cluster.found`.
-        committed: Entries to be answered (`entry.origin`), published and filed, in this order.
-        outcomes: Submits that have an outcome without a new entry.
-        opened: Rooms that were asked for and are ready, or the reason why they are not.
-    """
-
-    batch: Batch | None = None
-    claims: list[Claim] = field(default_factory=list)
-    load: list[RoomId] = field(default_factory=list)
-    find: list[bytes] = field(default_factory=list)
-    committed: list[Entry] = field(default_factory=list)
-    outcomes: list[tuple[Callable[[Outcome], None], Outcome]] = field(default_factory=list)
-    opened: list[tuple[Opened, RoomState | Away]] = field(default_factory=list)
-
-
-class Phase(Enum):
-    """Where a shard is on its way to serve."""
-
-    IDLE = "idle"
-    CLAIMING = "claiming"
-    TAKING_OVER = "taking over"
-    SERVING = "serving"
-
-
-class _Shard:
-    __slots__ = ("phase", "replica", "sequencer", "waiting")
-
-    def __init__(self, replica: Replica) -> None:
-        self.replica = replica
-        self.phase = Phase.IDLE
-        self.sequencer: Sequencer | None = None
-        self.waiting: list[RoomId] = []  # rooms whose requests wait for this shard
+    from router.keyfilter import KeyFilter
+    from router.replication import ReadLog
+    from router.shard import Confirmed
+    from router.wire import PeerMessage
 
 
 class _Waiting:
@@ -117,18 +57,6 @@ class _Waiting:
         self.key: bytes | None = None  # the key that the first submit waits for
 
 
-@dataclass(slots=True, frozen=True)
-class ClusterStatistics:
-    """A moment of the cores."""
-
-    rooms: int
-    cached_bytes: int
-    shards_serving: int
-    waiting: int
-    uncommitted: int
-    recent_keys: int
-
-
 class Cluster:
     """The cores of one node.
 
@@ -136,44 +64,49 @@ class Cluster:
         me: This member.
         birth: The cluster's birth id; part of every stream epoch.
         options: Bounds.
-        recovered: What the log held when it was opened.
+        recovered: What the log held when it was opened: all that is known to be committed is filed.
         random_bytes: Gives so many unpredictable bytes.
+        around: Who else is there; by default nobody.
+
+    Attributes:
+        now: Milliseconds of a clock that never goes back; the driver keeps it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is, what it knows, and what it is given
         self, me: MemberId, birth: str, options: ClusterOptions, recovered: Recovered,
-        random_bytes: Callable[[int], bytes],
+        random_bytes: Callable[[int], bytes], around: Neighbourhood | None = None,
     ) -> None:  # fmt: skip
         self.me, self.birth, self.options = me, birth, options
+        self.around = around or Alone(me)
         self.rooms = RoomCache(options.cache_bytes, options.cache_rooms)
         self.marks = Marks()
+        self.now = 0
         self._random_bytes = random_bytes
-        self._configurations = dict(recovered.configurations)
+        self._out = Outbox()
+        self._dedupe = Dedupe()
+        self._rows = dict(recovered.configurations)
+        self._filed = {shard: tail.commit for shard, tail in recovered.shards.items()}
         uncommitted: dict[ShardId, list[Entry]] = {}
         for entry in recovered.unfiled:
             if entry.lsn > recovered.shards[entry.shard].commit:
                 uncommitted.setdefault(entry.shard, []).append(entry)
-        self._shards: dict[ShardId, _Shard] = {
-            shard: _Shard(Replica(shard, tail, uncommitted.get(shard, ()))) for shard, tail in recovered.shards.items()
-        }
-        self._filter: KeyFilter | None = None
-        self._filed_early: list[int] = []  # numbers of keys filed while the filter was not there yet
-        # Keys that the disk's table may not have yet; once there is a filter, all of them are in it.
-        self._recent: dict[bytes, Entry] = {}
-        self._repeats: dict[bytes, list[Submit]] = {}  # duplicates of entries that aren't committed yet
+        self._shards: dict[ShardId, Shard] = {}
+        for shard, tail in recovered.shards.items():
+            self._shards[shard] = self._new_shard(Replica(shard, tail, uncommitted.get(shard, ())))
+        self._ready: set[ShardId] = set()  # they serve, and their rooms can be loaded
+        self._unready: dict[ShardId, int] = {}  # they serve, and wait until the log is filed up to here
+        self._awaited: dict[ShardId, list[RoomId]] = {}  # rooms whose requests wait for a shard
         self._waiting: dict[RoomId, _Waiting] = {}
         self._waiting_count = 0
-        self._loading: dict[RoomId, int] = {}  # to the highest sequence that was filed meanwhile
-        self._unfiled: dict[RoomId, deque[Entry]] = {}  # of rooms not in memory, found in the log at the start
+        self._loading: set[RoomId] = set()
+        self._stale_loads: dict[RoomId, int] = {}  # reads under way whose answers are of another tenure
         self._ticket = 0
-        self._in_flight: dict[int, list[_Shard]] = {}
+        self._in_flight: dict[int, list[Shard]] = {}
         self._incoming: list[Submit] = []
         self._effects = Effects()
-        self._touched: dict[ShardId, _Shard] = {}
         self._away: Away | None = None
+        self._halted = False
         self._now_ms = 0
-        for entry in recovered.unfiled:
-            self._inherit(entry)
 
     # -- requests of the edge ------------------------------------------------------------------------------------
 
@@ -210,60 +143,111 @@ class Cluster:
         """The stream epoch that clients see."""
         return stream_epoch(self.birth, state.generation)
 
-    # -- answers of the disk -------------------------------------------------------------------------------------
+    def confirm(self, room: RoomId, done: Confirmed) -> None:
+        """Ask whether this node is still a room's primary; True only if its members said so after now (rule 12)."""
+        shard = self._shards.get(shard_of(room, self.options.shards))
+        if shard is None or self._halted:
+            self._effects.confirmed.append((done, False))
+            return
+        shard.confirm(done, self.now)
+        self._gather(shard)
+
+    def primary_of(self, room: RoomId) -> MemberId | None:
+        """Where a room's requests go: its primary as far as it is known here, else where it should be."""
+        number = shard_of(room, self.options.shards)
+        row = self.row(number)
+        if row is not None and row.members:
+            return row.primary
+        return next(iter(self.around.wanted(number)), None)
+
+    # -- peers ---------------------------------------------------------------------------------------------------
+
+    def row(self, shard: ShardId) -> Configuration | None:
+        """The newest row of the register that is known here."""
+        known = self._shards.get(shard)
+        return known.row if known is not None else self._rows.get(shard)
+
+    def rows(self) -> Mapping[ShardId, Configuration]:
+        """All of them."""
+        return {**self._rows, **{number: shard.row for number, shard in self._shards.items() if shard.row.members}}
+
+    def learn(self, row: Configuration) -> None:
+        """The register, or somebody, says that this row is or was in force."""
+        if self._halted:
+            return
+        shard = self._shards.get(row.shard)
+        if shard is None and self.me not in row.members:
+            known = self._rows.get(row.shard)
+            if known is None or known.version < row.version:
+                self._rows[row.shard] = row
+            return
+        shard = shard or self._shard(row.shard)
+        shard.learn(row, self.now)
+        self._gather(shard)
+
+    def receive(self, source: MemberId, message: PeerMessage) -> None:
+        """A message of another member.
+
+        Raises:
+            BrokenInvariant: A rule does not hold; this node's part in the shard has to end.
+            CorruptEntry: The peer sent what is no entry.
+        """
+        if self._halted or not 0 <= message.shard < self.options.shards:
+            return
+        shard = self._shard(message.shard)
+        shard.receive(source, message, self.now)
+        self._gather(shard)
+
+    def tick(self) -> None:
+        """Time has passed: keep members, claim what has no primary, send again what was not answered."""
+        if self._halted:
+            return
+        up, wanted = self.around.up, self.around.wanted
+        for number, shard in self._shards.items():
+            shard.tick(self.now, up, wanted(number))
+            self._gather(shard)
+
+    # -- answers of the disk and of the register -----------------------------------------------------------------
 
     def persisted(self, ticket: int) -> None:
         """Every batch up to `ticket` is durable."""
-        me = self.me
-        committed = self._effects.committed
         in_flight = self._in_flight
         for done in [t for t in in_flight if t <= ticket]:
             for shard in in_flight.pop(done):
-                replica, sequencer = shard.replica, shard.sequencer
-                replica.persisted(done)
-                if sequencer is None:
-                    continue
-                entries = sequencer.acknowledge(me, replica.durable)
-                if entries:
-                    self._commit(entries)
-                    committed += entries
-                if shard.phase is Phase.TAKING_OVER and sequencer.serving:
-                    self._serve(shard)
+                shard.persisted(done, self.now)
+                self._gather(shard)
         self.rooms.shrink()
 
-    def claimed(self, shard_id: ShardId, current: Configuration | None, now_ms: int) -> None:
-        """The register's row of a shard after a claim; it is ours if it names us as primary of a new epoch."""
+    def claimed(self, claim: Claim, current: Configuration | None, now_ms: int, *, done: bool) -> None:
+        """The register's answer to a claim; see `Shard.claimed`."""
         self._now_ms = now_ms
-        shard = self._shards[shard_id]
-        if current is not None:
-            self._configurations[shard_id] = current
-        if current is None or current.primary != self.me or current.epoch <= shard.replica.promised:
-            self._claim(shard_id, shard)  # from what the register really says
+        if self._halted:
             return
-        batch = self._batch()
-        batch.promises.append(shard.replica.promise(current.epoch))
-        shard.sequencer = Sequencer(current, shard.replica, self.options.min_sync)
-        shard.phase = Phase.TAKING_OVER
-        entry = shard.sequencer.begin(self._now_ms, self._salt())
-        batch.entries.append(entry)
-        self._touched[shard_id] = shard
+        shard = self._shards[claim.new.shard]
+        shard.claimed(claim, current, self.now, done=done)
+        shard.claim_again(self.now, self.around.up)  # at once, if the row is its own, and of an earlier life
+        self._gather(shard)
+
+    def log_read(self, read: ReadLog, chain: bytes, wires: Sequence[bytes]) -> None:
+        """The disk's entries for a peer."""
+        shard = self._shards[read.shard]
+        shard.log_read(read, chain, wires, self.now)
+        self._gather(shard)
 
     def loaded(self, record: RoomRecord, now_ms: int) -> None:
         """The disk's record of a room."""
         self._now_ms = now_ms
-        filed = self._loading.pop(record.room, 0)
-        state = RoomState(shard_of(record.room, self.options.shards), record)
-        self.rooms.add(state)
-        for entry in self._unfiled.pop(record.room, ()):
-            state.ts = max(state.ts, entry.ts)
-            state.meta_n = max(state.meta_n, entry.meta_n)
-            if entry.kind <= LAST_VISIBLE and entry.sequence > state.committed:
-                state.sequence = entry.sequence
-                self.rooms.extend(state, entry)
-            elif entry.kind == Kind.META:
-                state.note_values(entry)
-        state.filed = max(state.filed, filed)
-        self._resume(record.room)
+        room = record.room
+        if stale := self._stale_loads.get(room):
+            if stale == 1:
+                del self._stale_loads[room]
+            else:
+                self._stale_loads[room] = stale - 1
+            return
+        if room in self._loading:
+            self._loading.remove(room)
+            self.rooms.add(RoomState(shard_of(room, self.options.shards), record))
+            self._resume(room)
 
     def found(self, asked: Sequence[bytes], known: Sequence[KnownKey], now_ms: int) -> None:
         """What the disk knows of keys that were looked up."""
@@ -283,26 +267,22 @@ class Cluster:
             if first is not None:
                 same = first.fingerprint == fingerprint(submit.data)
                 self._effects.outcomes.append((submit.done, Duplicate(first.sequence) if same else Refusal.CONFLICT))
-            elif (repeated := self._recent.get(key)) is not None:
-                self._repeat(submit, repeated, key)
+            elif self._answer_known(submit, key):
+                pass
             elif submit.probe:
                 self._effects.outcomes.append((submit.done, Refusal.NEW))
             else:
-                if self._filter is not None:  # it may have been asked for before there was a filter
-                    self._filter.add(key_number(key))
+                self._dedupe.add(key)  # it may have been asked for before there was a filter
                 self._append_all([(state, submit, key)])
             self._resume(room)
 
     def filed(self, entries: Sequence[Entry]) -> None:
         """These entries can now be read from the disk's tables, and their keys found there."""
-        forget, rooms = self._recent.pop, self.rooms
-        for entry in entries:
-            if entry.key:
-                forget(entry.key, None)
-        if self._filter is None:
-            self._filed_early += [key_number(entry.key) for entry in entries if entry.key]
+        rooms, filed = self.rooms, self._filed
+        self._dedupe.filed(entries)
         newest = {entry.room: entry for entry in entries if entry.kind <= LAST_VISIBLE}
         for entry in entries:
+            filed[entry.shard] = entry.lsn
             if entry.kind > LAST_VISIBLE:
                 self._filed_hidden(entry)
         for room, entry in newest.items():
@@ -311,10 +291,8 @@ class Cluster:
                 state.filed = entry.sequence
                 if state.removals is not None:
                     rooms.forget_removals(state)
-            elif room in self._loading:  # the record under way may be of before
-                self._loading[room] = entry.sequence
-            else:
-                self._forget_unfiled(entry)
+        for shard in [shard for shard, upto in self._unready.items() if filed.get(shard, 0) >= upto]:
+            self._open_rooms(shard)
         rooms.shrink()
 
     def _filed_hidden(self, entry: Entry) -> None:
@@ -333,46 +311,34 @@ class Cluster:
 
     def know_keys(self, keys: KeyFilter) -> None:
         """From now on `keys` says which message ids may be on disk; until then every one is looked up there."""
-        for key in self._recent:
-            keys.add(key_number(key))
-        for number in self._filed_early:  # the scan may have passed their place before they were filed
-            keys.add(number)
-        self._filed_early.clear()
-        self._filter = keys
+        self._dedupe.know(keys)
 
     def halt(self, why: Away) -> None:
         """The log has halted: whatever waits is answered, and so is everything that comes.
 
         Of entries on their way to the disk the outcome is unknown; who waits for one is answered now and never again.
         """
-        self._away = why
-        outcomes, opened = self._effects.outcomes, self._effects.opened
+        self._away, self._halted = why, True
+        outcomes = self._effects.outcomes
         for shard in self._shards.values():
             for entry in shard.replica.uncommitted:
                 if entry.origin is not None:
                     outcomes.append((entry.origin, why))
                     entry.origin = None
-        for waiting in self._waiting.values():
-            for request in waiting.queue:
-                if isinstance(request, Submit):
-                    outcomes.append((request.done, why))
-                else:
-                    opened.append((request, why))
-        for submits in self._repeats.values():
-            outcomes.extend((submit.done, why) for submit in submits)
-        self._waiting.clear()
+        for room in list(self._waiting):
+            self._turn_away(room, why)
+        outcomes += self._dedupe.give_up_all(why)
         self._loading.clear()  # a read that failed is never answered
-        self._repeats.clear()
         self._waiting_count = 0
 
     # -- for the driver ------------------------------------------------------------------------------------------
 
     def start(self, now_ms: int) -> None:
-        """Take over the shards whose logs end in entries not known to be committed, so that they get committed."""
+        """Claim the shards whose logs end in entries not known to be committed, so that they get committed."""
         self._now_ms = now_ms
-        for shard_id, shard in self._shards.items():
+        for shard in self._shards.values():
             if shard.replica.uncommitted:
-                self._claim(shard_id, shard)
+                self._want(shard)
 
     def refuse(self, why: Away | None) -> None:
         """Answer every submit with `why` from now on; None: take them again."""
@@ -383,53 +349,145 @@ class Cluster:
         """What there is to do since the last call; None when nothing is."""
         if self._incoming:
             self._take_in()
+        out = self._out
+        out.wall_ms = self._now_ms
+        batch = None
+        if out.touched or out.batch is not None:
+            batch = self._flush()
         effects = self._effects
-        touched = self._touched
-        batch = effects.batch
-        if batch is not None:
-            self._ticket += 1
-            batch.ticket = self._ticket
-            self._in_flight[batch.ticket] = list(touched.values())
-            for shard in touched.values():
-                shard.replica.flush(batch.ticket)
-            batch.commits = {shard_id: shard.replica.commit for shard_id, shard in touched.items()}
-            self._touched = {}
-        elif not (
-            effects.committed or effects.outcomes or effects.opened or effects.load or effects.find or effects.claims
-        ):
+        if out.claims or out.sends or out.reads or out.announced or out.confirmed:
+            effects.claims, out.claims = out.claims, []
+            effects.sends, out.sends = out.sends, []
+            effects.reads, out.reads = out.reads, []
+            effects.announced, out.announced = out.announced, []
+            effects.confirmed += out.confirmed
+            out.confirmed = []
+        elif batch is None and effects.is_nothing:
             return None
+        effects.batch = batch
         for _, state in effects.opened:
             if isinstance(state, RoomState):
                 state.pins -= 1
         self._effects = Effects()
         return effects
 
+    def _flush(self) -> Batch | None:
+        """Hand all that was appended and promised to the disk, and to the peers."""
+        out = self._out
+        batch, touched = out.batch, out.touched
+        out.batch, out.touched = None, {}
+        ticket: int | None = None
+        if batch is not None:
+            self._ticket += 1
+            ticket = batch.ticket = self._ticket
+            self._in_flight[ticket] = list(touched.values())
+            batch.commits = {number: shard.replica.commit for number, shard in touched.items()}
+        for shard in touched.values():
+            shard.flush(ticket, self.now)
+        return batch
+
     def statistics(self) -> ClusterStatistics:
         """Counts of this moment."""
         return ClusterStatistics(
             rooms=len(self.rooms),
             cached_bytes=self.rooms.bytes,
-            shards_serving=sum(shard.phase is Phase.SERVING for shard in self._shards.values()),
+            shards_serving=len(self._ready),
             waiting=self._waiting_count,
             uncommitted=sum(s.replica.lsn - s.replica.commit for s in self._shards.values()),
-            recent_keys=len(self._recent),
+            recent_keys=len(self._dedupe.recent),
         )
 
-    # -- inside --------------------------------------------------------------------------------------------------
+    # -- shards --------------------------------------------------------------------------------------------------
 
-    def _inherit(self, entry: Entry) -> None:
-        if entry.cmid:
-            entry.key = dedupe_key(entry.room, entry.sender, entry.cmid)
-            self._recent[entry.key] = entry
-        if entry.kind != Kind.EPOCH:
-            self._unfiled.setdefault(entry.room, deque()).append(entry)
+    def _new_shard(self, replica: Replica) -> Shard:
+        row = self._rows.get(replica.shard)
+        return Shard(self.me, replica, row, self.options.shard, self._out, self._random, self._salt)
 
-    def _forget_unfiled(self, filed: Entry) -> None:
-        unfiled = self._unfiled.get(filed.room)
-        while unfiled and unfiled[0].lsn <= filed.lsn:
-            unfiled.popleft()
-        if unfiled is not None and not unfiled:
-            del self._unfiled[filed.room]
+    def _shard(self, number: ShardId) -> Shard:
+        shard = self._shards.get(number)
+        if shard is None:
+            shard = self._shards[number] = self._new_shard(Replica(number, None))
+        return shard
+
+    def _gather(self, shard: Shard) -> None:
+        """Take what a shard, which was just told something, has brought about."""
+        out = self._out
+        if out.committed:
+            entries, out.committed = out.committed, []
+            sequencer = shard.sequencer
+            if sequencer is None or entries[0].lsn <= sequencer.inherited:
+                self._dedupe.take_over(entries)
+            if sequencer is not None:
+                self._effects.committed += entries
+            self._commit(entries)
+        if out.ended or out.lost or out.forgotten:
+            self._end()
+        if out.served:
+            for number in out.served:
+                self._serve(self._shards[number])
+            out.served.clear()
+        if self._awaited and shard.shard in self._awaited and self._is_elsewhere(shard):
+            for room in self._awaited.pop(shard.shard):
+                self._turn_away(room, Away.MOVED)
+
+    def _is_elsewhere(self, shard: Shard) -> bool:
+        """Whether this node will not be primary as things are."""
+        return shard.phase is Phase.FOLLOWING and bool(shard.row.members) and shard.row.primary != self.me
+
+    def _serve(self, shard: Shard) -> None:
+        """A shard serves: its rooms are loaded when the tables have all that it inherited."""
+        sequencer, number = shard.sequencer, shard.shard
+        if sequencer is None:
+            return
+        if self._filed.get(number, 0) >= sequencer.inherited:
+            self._open_rooms(number)
+        else:
+            self._unready[number] = sequencer.inherited
+            self._effects.hurry = True
+
+    def _open_rooms(self, number: ShardId) -> None:
+        self._unready.pop(number, None)
+        self._ready.add(number)
+        for room in self._awaited.pop(number, ()):
+            self._load(room)
+
+    def _end(self) -> None:
+        """Tenures have ended: nothing of their rooms is known here any more, but what is on disk."""
+        out = self._out
+        outcomes = self._effects.outcomes
+        for entry in out.lost:
+            if entry.origin is not None:
+                outcomes.append((entry.origin, Away.MOVED))
+                entry.origin = None
+        outcomes += self._dedupe.give_up(out.lost, Away.MOVED)
+        self._dedupe.forget(out.forgotten)
+        for number in out.ended:
+            self._ready.discard(number)
+            self._unready.pop(number, None)
+        ended = set(out.ended)
+        out.lost, out.forgotten, out.ended = [], [], []
+        for room in [r for r in (*self._waiting, *self._loading) if shard_of(r, self.options.shards) in ended]:
+            if room in self._loading:
+                self._loading.remove(room)
+                self._stale_loads[room] = self._stale_loads.get(room, 0) + 1
+            self._turn_away(room, Away.MOVED)
+        self._effects.moved += self.rooms.drop(ended)
+
+    def _turn_away(self, room: RoomId, why: Away) -> None:
+        """Answer all that waits for a room."""
+        waiting = self._waiting.pop(room, None)
+        if waiting is None:
+            return
+        if waiting.key is not None and (state := self.rooms.get(room)) is not None:
+            state.pins -= 1
+        for request in waiting.queue:
+            self._waiting_count -= 1
+            if isinstance(request, Submit):
+                self._effects.outcomes.append((request.done, why))
+            else:
+                self._effects.opened.append((request, why))
+
+    # -- messages ------------------------------------------------------------------------------------------------
 
     def _take_in(self) -> None:
         """Give places to what was submitted.
@@ -457,9 +515,8 @@ class Cluster:
         key = b""
         if submit.cmid:
             key = dedupe_key(submit.room, submit.sender, submit.cmid)
-            known = self._filter
             # What the filter has never seen is in no other place either.
-            if known is None or len(submit.cmid) > MAX_CMID or not known.add_new(key_number(key)):
+            if len(submit.cmid) > MAX_CMID or not self._dedupe.is_new(key):
                 self._append_all(accepted)  # it may be a repetition of one of these
                 accepted.clear()
                 if self._answer_known(submit, key):
@@ -474,8 +531,7 @@ class Cluster:
         key = dedupe_key(submit.room, submit.sender, submit.cmid)
         if self._answer_known(submit, key):
             return True
-        known = self._filter
-        if known is None or not known.add_new(key_number(key)):
+        if not self._dedupe.is_new(key):
             self._ask(state, submit, key)
             return False
         self._effects.outcomes.append((submit.done, Refusal.NEW))
@@ -483,14 +539,14 @@ class Cluster:
 
     def _answer_known(self, submit: Submit, key: bytes) -> bool:
         """Answer a message that is a repetition of a recent one, or has no valid id."""
-        known = self._recent.get(key)
-        if known is not None:
-            self._repeat(submit, known, key)
-        elif len(submit.cmid) > MAX_CMID:
-            self._effects.outcomes.append((submit.done, Refusal.BAD_ID))
-        else:
+        answers = self._dedupe.answer(submit, key, self._committed_of)
+        if answers is None:
             return False
+        self._effects.outcomes += answers
         return True
+
+    def _committed_of(self, number: ShardId) -> int:
+        return self._shards[number].replica.commit
 
     def _ask(self, state: RoomState, submit: Submit, key: bytes) -> None:
         """Look a key up on disk; the message, and all behind it in its room, wait for it."""
@@ -504,8 +560,8 @@ class Cluster:
     def _append_all(self, accepted: list[tuple[RoomState, Submit, bytes]]) -> None:
         if not accepted:
             return
-        shards, touched, recent, now_ms = self._shards, self._touched, self._recent, self._now_ms
-        entries = self._batch().entries
+        shards, touched, recent, now_ms = self._shards, self._out.touched, self._dedupe.recent, self._now_ms
+        entries = self._out.open_batch().entries
         salts = self._random_bytes(SALT_BYTES * len(accepted))
         at = 0
         for state, submit, key in accepted:
@@ -525,16 +581,9 @@ class Cluster:
                 recent[key] = entry
             entries.append(entry)
 
-    def _repeat(self, submit: Submit, first: Entry, key: bytes) -> None:
-        if first.data != submit.data:
-            self._effects.outcomes.append((submit.done, Refusal.CONFLICT))
-        elif first.lsn > self._shards[first.shard].replica.commit:
-            self._repeats.setdefault(key, []).append(submit)
-        else:
-            self._effects.outcomes.append((submit.done, Duplicate(first.sequence)))
-
     def _commit(self, entries: list[Entry]) -> None:
-        rooms, repeats = self.rooms, self._repeats
+        rooms = self.rooms
+        self._effects.filing += entries
         for entry in entries:
             if entry.kind <= LAST_VISIBLE:
                 state = rooms.get(entry.room)
@@ -544,9 +593,9 @@ class Cluster:
                 self.marks.note(entry)
             elif entry.kind == Kind.META and (state := rooms.get(entry.room)) is not None:
                 state.note_values(entry)
-            if repeats and entry.key in repeats:
-                outcome = Duplicate(entry.sequence)
-                self._effects.outcomes.extend((submit.done, outcome) for submit in repeats.pop(entry.key))
+        self._effects.outcomes += self._dedupe.committed(entries)
+
+    # -- rooms ---------------------------------------------------------------------------------------------------
 
     def _wait(self, room: RoomId, request: Submit | Opened, done: Callable[[Away], None]) -> None:
         """Let a request wait for its room; `done` is called at once if it may not."""
@@ -567,40 +616,39 @@ class Cluster:
 
     def _readable(self, room: RoomId) -> bool:
         """Whether the room can be opened when nothing can be written: its shard serves, and the disk can be read."""
-        shard = self._shards.get(shard_of(room, self.options.shards))
-        return self._away is not Away.STORAGE_FAULT and shard is not None and shard.phase is Phase.SERVING
+        return self._away is not Away.STORAGE_FAULT and shard_of(room, self.options.shards) in self._ready
 
     def _prepare(self, room: RoomId) -> None:
-        shard_id = shard_of(room, self.options.shards)
-        shard = self._shards.get(shard_id)
-        if shard is None:
-            shard = self._shards[shard_id] = _Shard(Replica(shard_id, None))
-        if shard.phase is Phase.SERVING:
+        number = shard_of(room, self.options.shards)
+        if number in self._ready:
             self._load(room)
             return
-        shard.waiting.append(room)
-        if shard.phase is Phase.IDLE:
-            self._claim(shard_id, shard)
+        self._awaited.setdefault(number, []).append(room)
+        self._want(self._shard(number))
 
-    def _claim(self, shard_id: ShardId, shard: _Shard) -> None:
-        row = self._configurations.get(shard_id)
-        version, epoch = (row.version, row.epoch) if row else (0, 0)
-        epoch = max(epoch, shard.replica.promised) + 1
-        shard.phase = Phase.CLAIMING
-        new = Configuration(shard_id, version + 1, epoch, self.me, (self.me,))
-        self._effects.claims.append(Claim(version, new))
+    def _want(self, shard: Shard) -> None:
+        """Become a shard's primary if nobody is, and this node may."""
+        if shard.phase is Phase.FOLLOWING:
+            if shard.row.members:
+                shard.claim(self.now, self.around.up)
+            else:
+                self._found(shard)
+        self._gather(shard)
 
-    def _serve(self, shard: _Shard) -> None:
-        shard.phase = Phase.SERVING
-        rooms, shard.waiting = shard.waiting, []
-        for room in rooms:
-            self._load(room)
+    def _found(self, shard: Shard) -> None:
+        """Bring a shard into being, if this is where it should be."""
+        members = list(self.around.wanted(shard.shard))[: self.options.shard.copies]
+        if self.me in members:
+            shard.found([self.me, *(member for member in members if member != self.me)])
+            return
+        for room in self._awaited.pop(shard.shard, ()):
+            self._turn_away(room, Away.MOVED)
 
     def _load(self, room: RoomId) -> None:
         if self.rooms.get(room) is not None:
             self._resume(room)
         elif room not in self._loading:
-            self._loading[room] = 0
+            self._loading.add(room)
             self._effects.load.append(room)
 
     def _resume(self, room: RoomId) -> None:
@@ -631,11 +679,8 @@ class Cluster:
                 return
         self._append_all(accepted)
 
-    def _batch(self) -> Batch:
-        batch = self._effects.batch
-        if batch is None:
-            batch = self._effects.batch = Batch(0)
-        return batch
+    def _random(self) -> float:
+        return int.from_bytes(self._random_bytes(4), "big") / (1 << 32)
 
     def _salt(self) -> bytes:
         return self._random_bytes(SALT_BYTES)

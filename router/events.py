@@ -168,6 +168,7 @@ class Away(Enum):
     STORAGE_FAULT = "the log has halted"
     OVERLOADED = "too much is waiting for the disk"
     CLOSING = "the node is shutting down"
+    MOVED = "the room is another node's"
 
 
 @dataclass(slots=True, frozen=True)

@@ -232,6 +232,10 @@ class Log:
         """These entries may be filed; answered by `Filed`."""
         self._writes.put(_Committed(entries))
 
+    def file_all(self) -> None:
+        """File all that may be filed now: somebody waits for `Filed`."""
+        self._writes.put(self._file_all)
+
     def cas(self, expected_version: int, new: Configuration, token: object) -> None:
         """Compare-and-set a row of this node's own register; answered by `CasDone`."""
         self._writes.put(_Cas(expected_version, new, token))
@@ -504,6 +508,10 @@ class Log:
             return []
         most, self._filing_due = max(SLICE_ENTRIES, int(self._filing_due)), 0.0
         return self._backlog.take(most)
+
+    def _file_all(self) -> None:
+        while filing := self._backlog.take(SLICE_ENTRIES):
+            self._rearrange(filing)
 
     def _file_recovered(self, entries: Sequence[Entry]) -> None:
         """File what the journal says is committed: the driver is told of what is not, and commits only that."""

@@ -12,7 +12,7 @@ from router.room_values import change, removes_history
 from router.sequencer import RoomHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from router.entry import Entry
     from router.events import RoomRecord
@@ -130,6 +130,14 @@ class RoomCache:
     def add(self, state: RoomState) -> None:
         """Keep a room from now on."""
         self._rooms[state.room] = state
+
+    def drop(self, shards: Collection[ShardId]) -> list[RoomState]:
+        """Forget the rooms of these shards, whatever is not on disk of them; gives them."""
+        dropped = [state for state in self._rooms.values() if state.shard in shards]
+        for state in dropped:
+            del self._rooms[state.room]
+            self.bytes -= state.size
+        return dropped
 
     def extend(self, state: RoomState, entry: Entry) -> None:
         """A visible entry was committed: it is the room's newest."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from router.cluster import Cluster, ClusterOptions, Opened
+from router.cluster import Cluster
 from router.completions import (
     CasDone,
     Filed,
@@ -33,6 +33,7 @@ from router.ids import MemberId, RoomId, sender_id
 from router.keyfilter import KeyFilter
 
 if TYPE_CHECKING:
+    from router.effects import ClusterOptions, Effects, Opened
     from router.entry import Entry
     from router.log import Log
     from router.marks import Reader
@@ -162,23 +163,30 @@ class Router:
         cluster, log = self.cluster, self.log
         self._watch_space()
         while (effects := cluster.effects()) is not None:
-            if effects.batch is not None:
-                log.append(effects.batch)
-            for claim in effects.claims:
-                log.cas(claim.expected_version, claim.new, claim)
-            for room in effects.load:
-                log.load_room(room)
-            if effects.find:
-                log.find_keys(effects.find, effects.find)
+            self._ask_disk(effects)
             for done, outcome in effects.outcomes:
                 self._tell(done, outcome)
             for opened, state in effects.opened:
                 self._tell(opened, state)
             if effects.committed:
                 self._edge.committed(effects.committed)
-                log.committed(effects.committed)
+            if effects.filing:
+                log.committed(effects.filing)
                 for wake in self._followers:
                     wake()
+            if effects.hurry:
+                log.file_all()
+
+    def _ask_disk(self, effects: Effects) -> None:
+        log = self.log
+        if effects.batch is not None:
+            log.append(effects.batch)
+        for claim in effects.claims:
+            log.cas(claim.expected_version, claim.new, claim)
+        for room in effects.load:
+            log.load_room(room)
+        if effects.find:
+            log.find_keys(effects.find, effects.find)
 
     def drain(self) -> None:
         """Take the log's answers, and perform what they bring about; called in each turn of the hub."""
@@ -235,7 +243,7 @@ class Router:
             self._tell(told, answer)
 
     def _claimed(self, claim: Claim, current: Configuration | None) -> None:
-        self.cluster.claimed(claim.new.shard, current, self._now_ms)
+        self.cluster.claimed(claim, current, self._now_ms, done=current is claim.new)
 
     def _scanned(self, done: KeysScanned) -> None:
         for number in done.numbers:

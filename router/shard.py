@@ -77,12 +77,14 @@ class Outbox:
         lost: Entries of this node's tenure whose outcome is unknown now, as it has ended.
         forgotten: Entries that this member's log has given up: the primary has others in their places.
         served: Shards that have begun to serve.
+        ended: Shards whose primary this member is no longer.
         confirmed: Who asked whether this member is still the primary, and the answer.
+        wall_ms: The time of day, in milliseconds since 1970, of which EPOCH entries are; the driver keeps it.
     """
 
     __slots__ = (
-        "announced", "batch", "claims", "committed", "confirmed", "forgotten", "lost", "reads", "sends", "served",
-        "touched",
+        "announced", "batch", "claims", "committed", "confirmed", "ended", "forgotten", "lost", "reads", "sends",
+        "served", "touched", "wall_ms",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -96,7 +98,9 @@ class Outbox:
         self.lost: list[Entry] = []
         self.forgotten: list[Entry] = []
         self.served: list[ShardId] = []
+        self.ended: list[ShardId] = []
         self.confirmed: list[tuple[Confirmed, bool]] = []
+        self.wall_ms = 0
 
     def open_batch(self) -> Batch:
         """The batch that is gathered now."""
@@ -340,6 +344,17 @@ class Shard:
             self.phase = Phase.CLAIMING
             self._send_claim(Configuration(self.shard, self.row.version + 1, self.row.epoch + 1, self.me, (*members,)))
 
+    def claim(self, now: int, up: Collection[MemberId]) -> None:
+        """Become primary if nobody else is and this member may, without waiting: somebody wants the shard."""
+        if self.phase is Phase.FOLLOWING and self.row.members:
+            self._pause = self._options.retry
+            self._try_claim(now, up)
+
+    def claim_again(self, now: int, up: Collection[MemberId]) -> None:
+        """The same after a claim that was refused."""
+        if self.phase is Phase.CLAIMING and self._claim is None:
+            self._try_claim(now, up)
+
     def _try_claim(self, now: int, up: Collection[MemberId]) -> None:
         row = self.row
         if not self._may_claim(row) or (row.primary in up and row.primary != self.me):
@@ -463,7 +478,7 @@ class Shard:
         self.sequencer = Sequencer(row, replica, self._options.min_sync)
         self.replication = Replication(replica, row.epoch, self.me, self._options.replication, self._out)
         self.replication.follow(row.members, row.epoch, now)
-        self._out.open_batch().entries.append(self.sequencer.begin(now, self._salt()))
+        self._out.open_batch().entries.append(self.sequencer.begin(self._out.wall_ms, self._salt()))
         self._settle(row, now)
 
     def _adopt(self, row: Configuration, now: int) -> None:
@@ -489,6 +504,7 @@ class Shard:
         """Somebody else is primary, or may be."""
         if self.sequencer is not None:
             self._out.lost += self.replica.uncommitted
+            self._out.ended.append(self.shard)
             self.sequencer = self.replication = self._learner = None
             self._out.confirmed += [(done, False) for _, done in self._confirming]
             self._confirming.clear()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from node.cli import main
 from router import log
-from router.cluster import Cluster
 from router.journal_writer import JournalWriter
 from router.log import Log
 from router.log_reader import LogReader
@@ -61,16 +60,10 @@ def lose_tail() -> None:
 
 def forget_ids() -> None:
     """When it starts, it does not know the ids of the messages that it holds."""
-    start = Cluster.start
-
-    def start_forgetful(self: Cluster, now_ms: int) -> None:
-        self._recent.clear()
-        start(self, now_ms)
 
     def find_none(_self: LogReader, _keys: Sequence[bytes]) -> list[KnownKey]:
         return []
 
-    Cluster.start = start_forgetful  # type: ignore[method-assign]
     LogReader.keys = find_none  # type: ignore[method-assign, assignment]
 
 

@@ -16,7 +16,7 @@ from node.gateway import Gateway
 from node.metrics import Metrics
 from node.protocol import JsonCodec
 from node.vitals import Condition
-from router.cluster import ClusterOptions
+from router.effects import ClusterOptions
 from router.ids import RoomId
 from router.log import Log, LogOptions
 from router.runtime import Router

@@ -14,7 +14,7 @@ from edge_config.limits import Limits
 from node import chat
 from node.chat import ChatFormat
 from node.codes import CommandError, ErrorCode
-from router.cluster import MAX_CMID
+from router.dedupe import MAX_CMID
 
 FORMAT = ChatFormat(Limits(body_bytes=2000, content_bytes=1000, meta_bytes=100, mentions=2, attachments=1))
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.cluster import Cluster, ClusterOptions, Effects
+from router.cluster import Cluster
+from router.effects import ClusterOptions, Effects
 from router.entry import Entry, Kind
 from router.events import (
     Away,
     Batch,
+    Configuration,
     Duplicate,
     KnownKey,
     Outcome,
@@ -32,6 +34,7 @@ ME = MemberId("n1", "disk")
 LOBBY, HALL = RoomId("default", "lobby"), RoomId("default", "hall")
 SENDER = b"s" * 12
 EMPTY = Recovered({}, {}, ())
+ONE = ClusterOptions(shards=1)
 
 
 class Disk:
@@ -45,11 +48,12 @@ class Disk:
         opened: Answers to `open`.
         records: Rooms that the disk knows.
         keys: What the disk's table of message ids says.
+        unfiled: What may be put into the tables.
     """
 
-    def __init__(self, recovered: Recovered = EMPTY, **options: int) -> None:
+    def __init__(self, recovered: Recovered = EMPTY, options: ClusterOptions = ONE) -> None:
         self.recovered = recovered
-        self.cluster = Cluster(ME, "birth", ClusterOptions(shards=1, **options), recovered, bytes)
+        self.cluster = Cluster(ME, "birth", options, recovered, bytes)
         self.cluster.know_keys(KeyFilter(64))
         self.batches: list[Batch] = []
         self.committed: list[Entry] = []
@@ -57,6 +61,7 @@ class Disk:
         self.opened: list[RoomState | Away] = []
         self.records: dict[RoomId, RoomRecord] = {}
         self.keys: list[KnownKey] = []
+        self.unfiled: list[Entry] = []
 
     def take(self) -> Effects:
         """What the cores want now; outcomes are given to who waits, nothing is done on disk."""
@@ -71,20 +76,33 @@ class Disk:
             if entry.origin is not None:
                 entry.origin(entry)
         self.committed += effects.committed
+        self.unfiled += effects.filing
         return effects
 
     def step(self) -> Effects:
         """Take the effects, and answer them as a disk would."""
         effects = self.take()
         for claim in effects.claims:
-            self.cluster.claimed(claim.new.shard, claim.new, 1000)
+            self.cluster.claimed(claim, claim.new, 1000, done=True)
         for room in effects.load:
             self.cluster.loaded(self.records.get(room, RoomRecord(room)), 1000)
         if effects.find:
             self.cluster.found(effects.find, [k for k in self.keys if k.key in effects.find], 1000)
         if effects.batch is not None:
             self.cluster.persisted(effects.batch.ticket)
+        if effects.hurry:
+            self.file()
         return effects
+
+    def file(self) -> None:
+        """Put into the tables what may be put there."""
+        filed, self.unfiled = self.unfiled, []
+        for entry in filed:
+            if entry.visible:
+                self.records[entry.room] = RoomRecord(entry.room, sequence=entry.sequence, ts=entry.ts)
+            if entry.cmid:
+                self.keys.append(KnownKey(entry.key, entry.sequence, fingerprint(entry.data)))
+        self.cluster.filed(filed)
 
     def settle(self) -> None:
         """Step until there is nothing to do."""
@@ -119,13 +137,23 @@ def test_a_takeover_promises_and_writes_its_epoch_entry_before_all_else() -> Non
     assert [(e.kind, e.lsn, e.sequence) for e in second.entries] == [(Kind.MESSAGE, 2, 1)]
 
 
-def test_a_lost_claim_is_repeated_above_what_the_register_says() -> None:
+def test_who_lost_a_claim_says_that_the_room_has_moved() -> None:
+    disk = Disk()
+    disk.submit("a")
+    disk.open()
+    (claim,) = disk.take().claims
+    other = MemberId("n2", "disk")
+    disk.cluster.claimed(claim, Configuration(0, 4, 9, other, (other,)), 1000, done=False)
+    assert disk.take().claims == []
+    assert (disk.outcomes, disk.opened) == ([Away.MOVED], [Away.MOVED])
+    assert disk.cluster.primary_of(LOBBY) == other
+
+
+def test_a_claim_above_an_older_row_of_its_own_is_repeated_above_it() -> None:
     disk = Disk()
     disk.submit("a")
     (claim,) = disk.take().claims
-    other = MemberId("n2", "disk")
-    won = type(claim.new)(0, 4, 9, other, (other,))
-    disk.cluster.claimed(0, won, 1000)
+    disk.cluster.claimed(claim, Configuration(0, 4, 9, ME, (ME,)), 1000, done=False)
     (again,) = disk.take().claims
     assert (again.expected_version, again.new.version, again.new.epoch) == (4, 5, 10)
 
@@ -269,25 +297,21 @@ def test_a_room_is_loaded_once_however_many_ask() -> None:
     assert disk.opened[0] is disk.opened[1]
 
 
-def test_what_is_filed_while_a_room_loads_may_leave_the_cache() -> None:
+def test_a_room_is_loaded_when_all_that_was_inherited_is_filed() -> None:
     disk = restarted(3)
     disk.open()
-    while not (effects := disk.take()).load:
+    while not (effects := disk.take()).hurry:
+        assert not effects.load
         answer(disk, effects)
-    answer(disk, effects)
-    disk.take()
-    disk.cluster.filed(disk.committed)
-    disk.cluster.loaded(RoomRecord(LOBBY), 1000)  # read before the filing
-    disk.settle()
-    state = disk.cluster.rooms.get(LOBBY)
-    assert state is not None
-    assert (state.committed, state.filed, state.cached_from) == (3, 3, 1)
+    assert disk.take().load == []
+    disk.file()
+    assert disk.take().load == [LOBBY]
 
 
 def answer(disk: Disk, effects: Effects) -> None:
     """Answer all but loads."""
     for claim in effects.claims:
-        disk.cluster.claimed(claim.new.shard, claim.new, 1000)
+        disk.cluster.claimed(claim, claim.new, 1000, done=True)
     if effects.batch is not None:
         disk.cluster.persisted(effects.batch.ticket)
 
@@ -300,7 +324,7 @@ def restarted(count: int, commit: int = 0) -> Disk:
     old.settle()
     last = old.committed[-1]
     tail = ShardTail(0, last.lsn, last.chain, 1, commit)
-    return Disk(Recovered({0: tail}, {}, tuple(old.committed)))
+    return Disk(Recovered({0: tail}, {0: Configuration(0, 1, 1, ME, (ME,))}, tuple(old.committed)))
 
 
 def test_what_was_durable_and_not_known_to_be_committed_is_committed_after_a_restart() -> None:
@@ -383,7 +407,7 @@ def test_a_room_whose_shard_was_never_used_is_refused_when_nothing_can_be_writte
 
 
 def test_more_than_may_wait_is_answered_overloaded() -> None:
-    disk = Disk(max_waiting=2)
+    disk = Disk(options=ClusterOptions(shards=1, max_waiting=2))
     for cmid in "abc":
         disk.submit(cmid)
     disk.step()
@@ -392,19 +416,8 @@ def test_more_than_may_wait_is_answered_overloaded() -> None:
     assert sequences(disk.outcomes) == [1, 2]
 
 
-def test_what_is_filed_of_a_room_not_in_memory_leaves_what_is_not_filed() -> None:
-    disk = restarted(4, commit=3)
-    disk.cluster.filed(disk.recovered.unfiled[:3])
-    disk.records[LOBBY] = RoomRecord(LOBBY, sequence=2)
-    disk.open()
-    disk.settle()
-    state = disk.cluster.rooms.get(LOBBY)
-    assert state is not None
-    assert [entry.sequence for entry in state.entries] == [3, 4]
-
-
 def test_a_room_that_was_asked_for_is_still_in_memory_when_it_is_handed_over() -> None:
-    disk = Disk(cache_rooms=0).on_air(HALL)
+    disk = Disk(options=ClusterOptions(shards=1, cache_rooms=0)).on_air(HALL)
     disk.open()
     assert disk.take().load == [LOBBY]
     disk.cluster.loaded(RoomRecord(LOBBY), 1000)

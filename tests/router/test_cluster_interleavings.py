@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.cluster import MAX_CMID, Cluster, ClusterOptions
+from router.cluster import Cluster
+from router.dedupe import MAX_CMID
+from router.effects import ClusterOptions
 from router.entry import Entry, Kind
 from router.events import (
     Away,
-    Configuration,
+    Claim,
     Duplicate,
     KnownKey,
     Outcome,
@@ -111,7 +113,7 @@ class Disk:
         if effects.batch is not None:
             ticket = effects.batch.ticket
             self.writes.append(lambda: self.answers.append(lambda: cluster.persisted(ticket)))
-        self.writes += [partial(self.claim, claim.new) for claim in effects.claims]
+        self.writes += [partial(self.claim, claim) for claim in effects.claims]
         self.reads += [partial(self.load, room) for room in effects.load]
         if effects.find:
             self.reads.append(lambda: self.find(effects.find))
@@ -123,11 +125,11 @@ class Disk:
             if entry.origin is not None:
                 entry.origin(entry)
         self.committed += effects.committed
-        self.unfiled += effects.committed
+        self.unfiled += effects.filing
         return True
 
-    def claim(self, new: Configuration) -> None:
-        self.answers.append(lambda: self.cluster.claimed(new.shard, new, 1))
+    def claim(self, claim: Claim) -> None:
+        self.answers.append(lambda: self.cluster.claimed(claim, claim.new, 1, done=True))
 
     def load(self, room: RoomId) -> None:
         record = self.heads.get(room, RoomRecord(room))

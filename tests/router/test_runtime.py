@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router import log as log_module
-from router.cluster import ClusterOptions
+from router.effects import ClusterOptions
 from router.entry import Entry, Kind
 from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
 from router.ids import RoomId
