@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from router.errors import BrokenInvariant
 from router.events import Batch, Claim, Configuration
-from router.ids import MemberId
 from router.replication import Replication, ReplicationOptions
 from router.sequencer import Sequencer
-from router.wire import Ack, Config, Nack, Prep, Stale
+from router.wire import Ack, Config, Nack, Prep, Stale, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from router.entry import Entry
-    from router.ids import ShardId
+    from router.ids import MemberId, ShardId
     from router.replica import Replica
     from router.replication import ReadLog
     from router.wire import PeerMessage
@@ -177,8 +176,7 @@ class Shard:
                 if self.sequencer is not None and message.promised > self.sequencer.epoch:
                     self._step_down(now)
             case Config():
-                primary, members = MemberId(*message.primary), tuple(MemberId(*member) for member in message.members)
-                self.learn(Configuration(message.shard, message.version, message.epoch, primary, members), now)
+                self.learn(row_of(message), now)
 
     def learn(self, row: Configuration, now: int) -> None:
         """Somebody says that this row is, or was, in force."""

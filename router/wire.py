@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from router.errors import CorruptEntry
+from router.events import Configuration
+from router.ids import MemberId
 
 MAX_MESSAGE: Final = 1 << 21  # bytes; a PREP carries at most half of it, or one entry
 
@@ -69,6 +71,18 @@ class Config(Struct, tag="config", array_like=True, forbid_unknown_fields=True, 
     epoch: int
     primary: tuple[str, str]
     members: list[tuple[str, str]]
+
+
+def config_of(row: Configuration) -> Config:
+    """A row as a message."""
+    primary, *members = ((member.node, member.disk) for member in (row.primary, *row.members))
+    return Config(row.shard, row.version, row.epoch, primary, members)
+
+
+def row_of(config: Config) -> Configuration:
+    """A message as a row."""
+    primary, *members = (MemberId(*member) for member in (config.primary, *config.members))
+    return Configuration(config.shard, config.version, config.epoch, primary, tuple(members))
 
 
 PeerMessage: TypeAlias = Prep | Ack | Nack | Stale | Config

@@ -17,7 +17,7 @@ from router.errors import BrokenInvariant
 from router.ids import MemberId, RoomId
 from router.sequencer import RoomHead
 from router.shard import Outbox, Phase, Shard, ShardOptions
-from router.wire import Config, PeerMessage
+from router.wire import PeerMessage, config_of
 from router.wire import decode as decode_message
 from router.wire import encode as encode_message
 from tests.harness.simulated_storage import Disk, Register, Violation
@@ -142,7 +142,7 @@ class Node:
                 self.mesh.send(self, other.member, None)
                 for shard in self.shards.values():
                     if shard.row.members:
-                        self.mesh.send(self, other.member, _config(shard.row))
+                        self.mesh.send(self, other.member, config_of(shard.row))
         self.after(HELLO, self.hello)
 
     def tick(self) -> None:
@@ -233,7 +233,7 @@ class Node:
         for row in out.announced:
             for other in mesh.nodes:
                 if other is not self:
-                    mesh.send(self, other.member, _config(row))
+                    mesh.send(self, other.member, config_of(row))
         for queue in (out.claims, out.sends, out.reads, out.announced):
             queue.clear()
 
@@ -262,11 +262,6 @@ class Node:
         shard = self.shards[read.shard]
         self.mesh.guard(self, lambda: shard.log_read(read, chain, [e.wire for e in entries], self.mesh.now))
         self.perform()
-
-
-def _config(row: Configuration) -> Config:
-    members = [(member.node, member.disk) for member in row.members]
-    return Config(row.shard, row.version, row.epoch, (row.primary.node, row.primary.disk), members)
 
 
 @dataclass(slots=True)
