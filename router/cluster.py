@@ -143,22 +143,18 @@ class Cluster:
         """The stream epoch that clients see."""
         return stream_epoch(self.birth, state.generation)
 
-    def confirm(self, room: RoomId, done: Confirmed) -> None:
-        """Ask whether this node is still a room's primary; True only if its members said so after now (rule 12)."""
-        shard = self._shards.get(shard_of(room, self.options.shards))
-        if shard is None or self._halted:
+    def serves(self, shard: ShardId) -> bool:
+        """Whether this node is a shard's primary, and has taken over."""
+        return shard in self._ready
+
+    def confirm(self, shard: ShardId, done: Confirmed) -> None:
+        """Ask whether this node still is a shard's primary; True only if its members said so after now (rule 12)."""
+        known = self._shards.get(shard)
+        if known is None or self._halted:
             self._effects.confirmed.append((done, False))
             return
-        shard.confirm(done, self.now)
-        self._gather(shard)
-
-    def primary_of(self, room: RoomId) -> MemberId | None:
-        """Where a room's requests go: its primary as far as it is known here, else where it should be."""
-        number = shard_of(room, self.options.shards)
-        row = self.row(number)
-        if row is not None and row.members:
-            return row.primary
-        return next(iter(self.around.wanted(number)), None)
+        known.confirm(done, self.now)
+        self._gather(known)
 
     # -- peers ---------------------------------------------------------------------------------------------------
 
@@ -232,6 +228,12 @@ class Cluster:
         """The disk's entries for a peer."""
         shard = self._shards[read.shard]
         shard.log_read(read, chain, wires, self.now)
+        self._gather(shard)
+
+    def log_gone(self, read: ReadLog) -> None:
+        """The disk has dropped what a peer needs: it can't be brought up from this log."""
+        shard = self._shards[read.shard]
+        shard.log_gone(read, self.now)
         self._gather(shard)
 
     def loaded(self, record: RoomRecord, now_ms: int) -> None:

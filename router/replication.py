@@ -184,6 +184,12 @@ class Replication:
         wires = (entry.wire for entry in islice(waiting, self.options.window))
         self._prep(member, previous, replica.chain_at(previous), wires, now)
 
+    def gave_up(self, member: MemberId) -> None:
+        """What a peer needs of the disk is not there any more; asked again by its next NACK, or evicted."""
+        peer = self.peers.get(member)
+        if peer is not None:
+            peer.reading = False
+
     def read(self, member: MemberId, after: int, chain: bytes, wires: Sequence[bytes], now: int) -> None:
         """Entries of the disk for a peer; what is missing at the end is read again."""
         peer = self.peers.get(member)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,26 +22,63 @@ from router.completions import (
     KeysFound,
     KeysScanned,
     MarkRead,
+    MetaRead,
     Persisted,
     RoomLoaded,
+    ShardRead,
+    ShardRun,
     TailRead,
     Trimmed,
 )
 from router.errors import StorageFault
-from router.events import Away, Claim, Configuration, History, Submit
+from router.events import Away, Configuration, History, Submit
 from router.ids import MemberId, RoomId, sender_id
 from router.keyfilter import KeyFilter
+from router.register import OwnRegister
 
 if TYPE_CHECKING:
-    from router.effects import ClusterOptions, Effects, Opened
+    from router.completions import Dropped
+    from router.effects import ClusterOptions, Effects, Neighbourhood, Opened
     from router.entry import Entry
     from router.log import Log
     from router.marks import Reader
+    from router.register import Answer, Register
+    from router.replication import ReadLog
     from router.room import RoomState
     from router.tail import Tail, TailQuery
+    from router.wire import PeerMessage
 
 SCAN_PAGES: Final = 100  # of known message ids, fetched at once while the filter fills after a start
+READ_BYTES: Final = 1 << 19  # of a shard's log for a peer, read at once: what a PREP carries
 MAX_PAGE: Final = 500  # entries of one read from disk; short reads keep the WAL short
+
+
+class Peers(Protocol):
+    """The other nodes, as the driver reaches them."""
+
+    def send(self, member: MemberId, message: PeerMessage) -> None:
+        """Send a message soon; it may get lost."""
+
+    def announce(self, row: Configuration) -> None:
+        """Tell all nodes of a row."""
+
+    def moved(self, rooms: Sequence[RoomState]) -> None:
+        """This node is no longer the primary of these rooms, which were in memory."""
+
+
+@dataclass(slots=True, frozen=True)
+class Surroundings:
+    """What a router needs to be one of several.
+
+    Attributes:
+        around: Who else is there.
+        peers: How they are reached.
+        register: Asked for claims instead of the log.
+    """
+
+    around: Neighbourhood
+    peers: Peers
+    register: Register
 
 
 class Edge(Protocol):
@@ -88,14 +125,25 @@ class Router:
         node: This node's id.
         options: Bounds of the cores.
         edge: Told of what was committed.
+        others: The other nodes; None: there are none.
     """
 
-    def __init__(self, log: Log, node: str, options: ClusterOptions, edge: Edge) -> None:
+    def __init__(
+        self, log: Log, node: str, options: ClusterOptions, edge: Edge, others: Surroundings | None = None
+    ) -> None:
         self.log = log
         self._edge = edge
         self.fault: StorageFault | None = None
         me = MemberId(node, log.meta.disk_id)
-        self.cluster = Cluster(me, log.meta.birth, options, log.recovered, os.urandom)
+        recovered = log.recovered
+        self._own = OwnRegister(log.cas)
+        self._register: Register = self._own
+        self._peers: Peers | None = None
+        around: Neighbourhood | None = None
+        if others is not None:
+            recovered = replace(recovered, configurations=recovered.learned)
+            around, self._register, self._peers = others.around, others.register, others.peers
+        self.cluster = Cluster(me, log.meta.birth, options, recovered, os.urandom, around)
         self._keys = KeyFilter(options.dedupe_capacity)
         self._full = False
         self._closing = False
@@ -161,9 +209,12 @@ class Router:
         """Perform what the cores want done; called when the hub has handled what came."""
         self._now_ms = time.time_ns() // 1_000_000
         cluster, log = self.cluster, self.log
+        cluster.now = time.monotonic_ns() // 1_000_000
         self._watch_space()
         while (effects := cluster.effects()) is not None:
             self._ask_disk(effects)
+            if self._peers is not None:
+                self._pass_on(effects, self._peers)
             for done, outcome in effects.outcomes:
                 self._tell(done, outcome)
             for opened, state in effects.opened:
@@ -182,11 +233,23 @@ class Router:
         if effects.batch is not None:
             log.append(effects.batch)
         for claim in effects.claims:
-            log.cas(claim.expected_version, claim.new, claim)
+            self._register.ask(claim, self.cluster.now)
         for room in effects.load:
             log.load_room(room)
         if effects.find:
             log.find_keys(effects.find, effects.find)
+
+    def _pass_on(self, effects: Effects, peers: Peers) -> None:
+        for member, message in effects.sends:
+            peers.send(member, message)
+        for read in effects.reads:
+            self.log.read_shard(read.shard, read.after, read.limit, READ_BYTES, read)
+        for row in effects.announced:
+            peers.announce(row)
+        for done, answer in effects.confirmed:
+            self._tell(done, answer)
+        if effects.moved:
+            peers.moved(effects.moved)
 
     def drain(self) -> None:
         """Take the log's answers, and perform what they bring about; called in each turn of the hub."""
@@ -202,15 +265,17 @@ class Router:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _complete(self, done: object) -> None:
+    def _complete(self, done: object) -> None:  # noqa: C901 - a table
         match done:
             case Persisted():
                 self.cluster.persisted(done.ticket)
                 self._edge.persisted(done)
             case Filed():
                 self.cluster.filed(done.entries)
-            case HistoryRead() | MarkRead() | TailRead():
+            case HistoryRead() | MarkRead() | MetaRead() | TailRead():
                 self._tell(done.token, done.result)
+            case ShardRead():
+                self._read_shard(done.token, done.result)
             case RoomLoaded():
                 self.cluster.loaded(done.record, self._now_ms)
             case KeysFound():
@@ -220,7 +285,9 @@ class Router:
             case Trimmed():
                 self.cluster.trimmed(done.floors)
             case CasDone():
-                self._claimed(done.token, done.current)
+                self._own.done(done)
+                for answer in self._own.tick(self.cluster.now).answers:
+                    self.claimed(answer)
             case Halted():
                 self._halt(done.fault)
             case _:
@@ -242,8 +309,15 @@ class Router:
         for told in waiting:
             self._tell(told, answer)
 
-    def _claimed(self, claim: Claim, current: Configuration | None) -> None:
-        self.cluster.claimed(claim, current, self._now_ms, done=current is claim.new)
+    def claimed(self, answer: Answer) -> None:
+        """The register has answered a claim."""
+        self.cluster.claimed(answer.claim, answer.current, self._now_ms, done=answer.done)
+
+    def _read_shard(self, read: ReadLog, result: ShardRun | Dropped | StorageFault) -> None:
+        if isinstance(result, ShardRun) and result.wires:
+            self.cluster.log_read(read, result.chain, result.wires)
+        elif not isinstance(result, StorageFault):
+            self.cluster.log_gone(read)
 
     def _scanned(self, done: KeysScanned) -> None:
         for number in done.numbers:

@@ -255,6 +255,16 @@ class Shard:
         if self.replication is not None:
             self.replication.read(read.peer, read.after, chain, wires, now)
 
+    def log_gone(self, read: ReadLog, now: int) -> None:
+        """The log has dropped entries above a place: whoever needs them can't be brought up from here."""
+        if self.replication is None:
+            return
+        self.replication.gave_up(read.peer)
+        if read.peer == self._learner:
+            self.replication.drop(read.peer)
+            self._learner = None
+            self._wait_until = now + self._options.retry_most
+
     # -- as primary ----------------------------------------------------------------------------------------------
 
     def _is_of_my_epoch(self, epoch: int) -> bool:

@@ -281,7 +281,7 @@ def test_who_is_not_the_primary_says_who_is() -> None:
     outcomes, answers = mesh.nodes[1].submit("second"), mesh.nodes[2].open()
     mesh.settle()
     assert (outcomes, answers) == ([Away.MOVED], [Away.MOVED])
-    assert {node.cluster.primary_of(ROOM) for node in mesh.nodes} == {primary.me}
+    assert {row.primary for node in mesh.nodes if (row := node.cluster.row(0)) is not None} == {primary.me}
 
 
 def test_after_the_primary_died_another_one_goes_on_and_knows_what_was_sent() -> None:
@@ -380,6 +380,6 @@ def test_a_primary_confirms_its_head_by_its_members_only(confirming: bool) -> No
         for node in mesh.nodes[1:]:
             mesh.cut.add(frozenset((primary.me.node, node.me.node)))
     answers: list[bool] = []
-    primary.cluster.confirm(ROOM, answers.append)
+    primary.cluster.confirm(0, answers.append)
     mesh.settle()
     assert answers == ([True] if confirming else [])
