@@ -376,7 +376,7 @@ class Gateway:
     def _room(self, state: RoomState, kind: RoomKind) -> Room:
         room = self._rooms.get(state.room)
         if room is None:
-            room = self._rooms[state.room] = Room(state, kind, self.router.cluster.epoch_of(state), self._wire)
+            room = self._rooms[state.room] = Room(state, kind, self.router.epoch_of(state), self._wire)
             self._slow_down(room)
         return room
 

@@ -143,6 +143,10 @@ class Cluster:
         """The stream epoch that clients see."""
         return stream_epoch(self.birth, state.generation)
 
+    def shard_of(self, room: RoomId) -> ShardId:
+        """Where a room lives."""
+        return shard_of(room, self.options.shards)
+
     def serves(self, shard: ShardId) -> bool:
         """Whether this node is a shard's primary, and has taken over."""
         return shard in self._ready
@@ -591,10 +595,14 @@ class Cluster:
                 state = rooms.get(entry.room)
                 if state is not None and entry.sequence > state.committed:
                     rooms.extend(state, entry)
-            elif entry.kind == Kind.MARKS:
-                self.marks.note(entry)
-            elif entry.kind == Kind.META and (state := rooms.get(entry.room)) is not None:
-                state.note_values(entry)
+            elif entry.kind != Kind.EPOCH:
+                state = rooms.get(entry.room)
+                if state is not None:
+                    state.meta_committed = entry.meta_n
+                if entry.kind == Kind.MARKS:
+                    self.marks.note(entry)
+                elif state is not None:
+                    state.note_values(entry)
         self._effects.outcomes += self._dedupe.committed(entries)
 
     # -- rooms ---------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ class StorageFault(RouterError):
     """The log has halted.
 
     Args:
-        reason: One of ``full``, ``io``, ``corrupt``, ``chain``, ``locked``, ``version``, ``shards``, ``birth``,
-            ``closed``: a label for metrics.
+        reason: One of ``full``, ``io``, ``corrupt``, ``chain``, ``broken``, ``locked``, ``version``, ``shards``,
+            ``birth``, ``closed``: a label for metrics. Broken is a rule of replication.
         message: What happened, to which file, and what an operator does about it.
     """
 

@@ -313,6 +313,10 @@ class Log:
         """Read how far a user has read; answered by `MarkRead`."""
         self._reads.put((MarkRead, partial(self._reader.mark, room, user), token))
 
+    def halt(self, why: str) -> None:
+        """Take nothing more: what is on disk can't be trusted to be what others have."""
+        self._halt(StorageFault("broken", f"{self.path} takes nothing more: {why}"))
+
     def statistics(self) -> LogStatistics:
         """Sizes of this moment."""
         wal = self.path.with_name(self.path.name + "-wal")

@@ -34,6 +34,7 @@ class RoomState(RoomHead):
         reads: Reads of the disk under way.
         removals: What was removed since it is in memory; None: nothing.
         values: What META entries have set; None: nothing.
+        meta_committed: `meta_n` of the newest committed META or MARKS entry.
         meta_filed: META and MARKS entries up to this one are on disk in readable form.
     """
 
@@ -42,6 +43,7 @@ class RoomState(RoomHead):
         "entries",
         "filed",
         "floor",
+        "meta_committed",
         "meta_filed",
         "pins",
         "reads",
@@ -61,7 +63,7 @@ class RoomState(RoomHead):
         self.pins = self.reads = 0
         self.removals: Removals | None = None
         self.values: dict[str, bytes] | None = dict(record.values) or None
-        self.meta_filed = record.meta_n
+        self.meta_committed = self.meta_filed = record.meta_n
 
     @property
     def cached_from(self) -> int:

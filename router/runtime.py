@@ -159,6 +159,10 @@ class Router:
         """The pseudonym of a user in the log."""
         return sender_id(site, user, self.log.meta.pseudonym_key)
 
+    def epoch_of(self, state: RoomState) -> str:
+        """The stream epoch that clients see."""
+        return self.cluster.epoch_of(state)
+
     def submit(self, submit: Submit) -> None:
         """Take a message; its outcome is given to `submit.done`, now or in a later turn."""
         self.cluster.submit(submit, self._now_ms)
