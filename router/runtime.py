@@ -34,7 +34,7 @@ from router.errors import StorageFault
 from router.events import Away, Configuration, History, Submit
 from router.ids import MemberId, RoomId, sender_id
 from router.keyfilter import KeyFilter
-from router.register import OwnRegister
+from router.register import Answer
 
 if TYPE_CHECKING:
     from router.completions import Dropped
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from router.entry import Entry
     from router.log import Log
     from router.marks import Reader
-    from router.register import Answer, Register
+    from router.register import Register
     from router.replication import ReadLog
     from router.room import RoomState
     from router.tail import Tail, TailQuery
@@ -136,8 +136,7 @@ class Router:
         self.fault: StorageFault | None = None
         me = MemberId(node, log.meta.disk_id)
         recovered = log.recovered
-        self._own = OwnRegister(log.cas)
-        self._register: Register = self._own
+        self._register: Register | None = None
         self._peers: Peers | None = None
         around: Neighbourhood | None = None
         if others is not None:
@@ -237,7 +236,10 @@ class Router:
         if effects.batch is not None:
             log.append(effects.batch)
         for claim in effects.claims:
-            self._register.ask(claim, self.cluster.now)
+            if self._register is None:  # the log has this node's own
+                log.cas(claim.expected_version, claim.new, claim)
+            else:
+                self._register.ask(claim, self.cluster.now)
         for room in effects.load:
             log.load_room(room)
         if effects.find:
@@ -289,9 +291,7 @@ class Router:
             case Trimmed():
                 self.cluster.trimmed(done.floors)
             case CasDone():
-                self._own.done(done)
-                for answer in self._own.tick(self.cluster.now).answers:
-                    self.claimed(answer)
+                self.claimed(Answer(done.token, done.current, done=done.current is done.token.new))
             case Halted():
                 self._halt(done.fault)
             case _:
