@@ -3,6 +3,7 @@
 RouterError
 ├── CorruptEntry        stored or received bytes are not what was written: our disk, or a peer, is at fault
 ├── StorageFault        the log can't go on: `reason` says what halted (full, io, corrupt, chain, locked, ...)
+├── TransportFault      other nodes can't be listened for
 └── BrokenInvariant     a rule of replication does not hold: our fault; the shard halts
 """
 
@@ -19,6 +20,10 @@ class CorruptEntry(RouterError):
 
 class BrokenInvariant(RouterError):
     """A safety rule does not hold; going on could lose or reorder messages."""
+
+
+class TransportFault(RouterError):
+    """The transport to other nodes can't be opened; names the thing, the value and the mend."""
 
 
 class StorageFault(RouterError):
