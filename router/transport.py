@@ -248,6 +248,7 @@ class Transport(Link):
             return False
         frame = bytes((channel,)) + body
         if not peer.outbox and peer.dealer.send(frame):
+            peer.has_connected = True
             peer.dealer.touch()
             self._sent(frame)
             return True
@@ -291,11 +292,19 @@ class Transport(Link):
         peer = self._peers.get(hello.node)
         if peer is None:
             return
-        if not peer.dealer.writable():
-            peer.dealer.close()  # it is there now: no need to wait until the old connection tries again
-            self._open_dealer(peer)
+        is_new_life = before is None or before.boot != hello.boot
+        if is_new_life and not (before is None and peer.has_connected):
+            self._hurry(peer)
         if before is None or (before.boot, before.publish_port) != (hello.boot, hello.publish_port):
             self._follow(peer)
+
+    def _hurry(self, peer: _Peer) -> None:
+        """Connect anew to a node that has just started, rather than when ZeroMQ tries again."""
+        if peer.dealer.writable():
+            peer.dealer.touch()
+        else:
+            peer.dealer.close()
+            self._open_dealer(peer)
 
     def _follow(self, peer: _Peer) -> None:
         """Have its publications come from where its hello says; nothing yet if it has said none."""
@@ -326,6 +335,7 @@ class Transport(Link):
             peer.outbox.pop()
             self._sent(frame)
         peer.is_writable = peer.dealer.writable()
+        peer.has_connected |= peer.is_writable
         if peer.is_writable and peer.outbox:
             peer.dealer.touch()
 
@@ -411,6 +421,7 @@ class _Peer:
     outbox: Outbox
     dealer: Socket = field(init=False)
     is_writable: bool = False
+    has_connected: bool = False
 
 
 def _now_ms() -> int:
