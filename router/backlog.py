@@ -78,6 +78,10 @@ class Backlog:
         self.count -= most - left
         return chosen
 
+    def drop(self, shard: ShardId) -> None:
+        """Nothing of a shard waits any more."""
+        self.count -= len(self._shards.pop(shard, ()))
+
     def head(self, shard: ShardId) -> int:
         """The lsn of the last entry of a shard that waits; 0: none does."""
         entries = self._shards.get(shard)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from router.entry import Entry
     from router.errors import StorageFault
-    from router.events import Configuration, KnownKey, RoomRecord
+    from router.events import Configuration, KnownKey, RoomRecord, ShardTail
     from router.ids import RoomId
     from router.tail import Tail
 
@@ -123,6 +123,39 @@ class ShardRead:
 
 
 @dataclass(slots=True, frozen=True)
+class SnapshotRead:
+    """The next part of an export, nothing behind its last one; or why it can't be read."""
+
+    token: Any
+    result: bytes | StorageFault
+
+
+@dataclass(slots=True, frozen=True)
+class SnapshotTaken:
+    """A part of a snapshot is on disk.
+
+    Attributes:
+        tail: With the last one, the end of the shard's log, which is there now.
+        numbers: Of the dedupe keys in it, as of `keyfilter.key_number`.
+    """
+
+    token: Any
+    tail: ShardTail | None
+    numbers: Sequence[int] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class SnapshotRefused:
+    """A part of a snapshot is not what may come; of the import nothing stays, and the shard's log is empty.
+
+    Only where it was refused at its beginning, all is as it was.
+    """
+
+    token: Any
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
 class MetaRun:
     """META and MARKS entries of a room, by `meta_n`.
 
@@ -176,6 +209,9 @@ Completion = (
     | MarkRead
     | MetaRead
     | ShardRead
+    | SnapshotRead
+    | SnapshotRefused
+    | SnapshotTaken
     | TailRead
     | Trimmed
     | Halted

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ERASED_AT_ONCE: Final = 16  # messages, each of whose entries costs a chunk that is written anew
 CHUNKS_AT_ONCE: Final = 8  # of up to 128 entries, which are all decoded: some 10 ms
 
+_WHOLE: Final = (  # a room that is being imported may get later what is to be erased
+    "NOT EXISTS (SELECT 1 FROM room JOIN importing ON importing.shard=room.shard WHERE room.id=row.room)"
+)
 _CHUNK: Final = "SELECT id, first, last, wires FROM chunk WHERE room=? AND stream=?"
 
 
@@ -56,10 +59,12 @@ class Erasure:
             CorruptEntry: A chunk can't be read.
         """
         removed = self._execute(
-            "SELECT room, target FROM removed WHERE NOT erased AND ts<? LIMIT ?", (before_ms, ERASED_AT_ONCE)
+            f"SELECT room, target FROM removed AS row WHERE NOT erased AND ts<? AND {_WHOLE} LIMIT ?",  # noqa: S608
+            (before_ms, ERASED_AT_ONCE),
         ).fetchall()
         row = self._execute(
-            "SELECT room, author, first, sequence, reached FROM cleared WHERE ts<? LIMIT 1", (before_ms,)
+            f"SELECT room, author, first, sequence, reached FROM cleared AS row WHERE ts<? AND {_WHOLE} LIMIT 1",  # noqa: S608
+            (before_ms,),
         ).fetchone()
         if not removed and row is None:
             return False

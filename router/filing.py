@@ -15,7 +15,7 @@ from router.entry import MESSAGE, Entry, Kind
 from router.errors import BrokenInvariant
 from router.events import fingerprint
 from router.ids import dedupe_key
-from router.known_keys import KnownKeys, record
+from router.known_keys import KnownKeys, record, shard_tag
 from router.log_rows import Rows
 from router.log_schema import EPOCHS, MARKS, META, VISIBLE
 from router.marks import marks_of
@@ -182,17 +182,27 @@ class Filing:
         self._places.insert(places)
         self._shards.insert(ends)
 
-    def _file_keys(self, runs: Iterable[Iterable[Entry]]) -> None:
+    def _file_keys(self, runs: Iterable[Sequence[Entry]]) -> None:
         records = []
         newest = 0
         for run in runs:
+            tag = shard_tag(run[0].shard)
             for entry in run:
                 if entry.cmid:
                     key = entry.key or dedupe_key(entry.room, entry.sender, entry.cmid)
-                    records.append(record(key, entry.sequence, fingerprint(entry.data)))
+                    records.append(record(key, tag | entry.sequence, fingerprint(entry.data)))
                     newest = max(newest, entry.ts)
         self.keys.add(records, newest)
         self.keys.step(len(records) * MERGED_PER_KEY)
+
+    def new_room(self) -> int:
+        """A number for a room that comes otherwise than by its first entry."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def forget_rooms(self) -> None:
+        """Rooms were dropped: look their numbers up again."""
+        self._ids.clear()
 
     def _name_rooms(self, rooms: Iterable[RoomId]) -> None:
         known = self._ids

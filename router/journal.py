@@ -15,11 +15,12 @@ from zlib import crc32
 
 import msgspec
 
+from router.entry import decode as decode_entry
 from router.entry import split
 from router.errors import CorruptEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from router.events import Batch
 
@@ -71,6 +72,25 @@ class Cuts:
     def end(self, shard: int, number: int) -> int:
         """The lsn above which nothing counts that a frame says of a shard."""
         return next((lsn for frame, lsn in self._shards.get(shard, ()) if frame > number), NO_END)
+
+
+def without(frame: Frame, number: int, since: Mapping[int, int]) -> Frame:
+    """A frame without what it says of shards whose logs a snapshot has replaced since.
+
+    Args:
+        frame: The frame.
+        number: Its number.
+        since: By shard, the number of the first frame that counts; of others all do.
+    """
+    void = {shard for shard, first in since.items() if number < first}
+    if not void:
+        return frame
+    return Frame(
+        [promise for promise in frame.promises if promise[0] not in void],
+        [truncation for truncation in frame.truncations if truncation[0] not in void],
+        [commit for commit in frame.commits if commit[0] not in void],
+        b"".join([wire for wire in frame.entries() if decode_entry(wire, None).shard not in void]),
+    )
 
 
 _encode = msgspec.msgpack.Encoder().encode

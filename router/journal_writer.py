@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from router import journal
 from router.entry import GENESIS, decode
 from router.errors import BrokenInvariant
+from router.events import Truncate
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from router.events import Batch, Truncate
+    from router.events import Batch
     from router.ids import ShardId
     from router.quarantine import Quarantine
     from router.replay import Replay
@@ -91,8 +92,18 @@ class JournalWriter:
         row = self._execute("SELECT frame FROM journal WHERE n=?", (number,)).fetchone()
         for wire in journal.decode(row[0]).entries():
             entry = decode(wire, None)
-            if ends.get(entry.shard, entry.lsn) < entry.lsn <= highest[entry.shard]:
+            if ends.get(entry.shard, entry.lsn) < entry.lsn <= highest.get(entry.shard, 0):
                 yield wire
+
+    def void(self, shard: ShardId) -> int:
+        """What is in the journal of a shard counts for nothing from now on; gives the number of the next frame.
+
+        What is not known to be committed goes to quarantine.
+        """
+        self._set_aside([Truncate(shard, max(self._commits.pop(shard, 0), self._committed(shard)))])
+        for _, highest in self._frames:
+            highest.pop(shard, None)
+        return self._next
 
     def forget(self, filed: Mapping[ShardId, int]) -> None:
         """Drop the first frames as far as all their entries are filed, or truncated."""

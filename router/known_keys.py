@@ -8,7 +8,9 @@ sorted; so a look-up reads one page of each run.
 
 ::
 
-    record = 16 bytes key | u64 sequence | u64 fingerprint          page id = run << 20 | p
+    record = 16 bytes key | u17 shard + 1, or 0 | u47 sequence | u64 fingerprint          page id = run << 20 | p
+
+The shard is for whoever is given the keys of one; records of before it was kept have 0.
 
 A run is visible as a whole or not at all: one that is being written, or dropped, is not looked into.
 """
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from router.errors import CorruptEntry
 from router.events import KnownKey
 from router.keyfilter import key_number
 from router.log_rows import Rows
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 FAN: Final = 8
 RECORD_BYTES: Final = 32
 PAGE_RECORDS: Final = 80  # on average, at most; with what chance adds to some, a row still fits a page of the database
+SEQUENCE_BITS: Final = 47
 MOST_BITS: Final = 20
 MOST_RECORDS: Final = 1 << 25  # of a run; larger ones are not merged any further
 STEP_RECORDS: Final = 1024  # the least that a step moves, and about the most that it moves at once
@@ -39,14 +43,27 @@ PAGE_PRICE: Final = 4  # of dropping a page, in records moved
 
 LIVE, WRITING, DROPPED = 0, 1, 2
 
+_SEQUENCE: Final = (1 << SEQUENCE_BITS) - 1
 _place = struct.Struct(">QQ").pack
 _read_place = struct.Struct(">16xQQ").unpack_from
 _read_numbers = struct.Struct(">Q24x").iter_unpack
+_read_shards = struct.Struct(">16xQ8x").iter_unpack
 
 
-def record(key: bytes, sequence: int, fingerprint: int) -> bytes:
-    """What is kept of a message."""
-    return key + _place(sequence, fingerprint)
+def record(key: bytes, place: int, fingerprint: int) -> bytes:
+    """What is kept of a message.
+
+    Args:
+        key: Its dedupe key.
+        place: Its sequence, and the `shard_tag` of its shard.
+        fingerprint: Of its data.
+    """
+    return key + _place(place, fingerprint)
+
+
+def shard_tag(shard: int) -> int:
+    """What is added to the sequences of a shard's messages."""
+    return shard + 1 << SEQUENCE_BITS
 
 
 @dataclass(slots=True)
@@ -246,8 +263,8 @@ def _find_key(connection: sqlite3.Connection, key: bytes, runs: list[tuple[int, 
         row = connection.execute("SELECT records FROM known WHERE id=?", (page,)).fetchone()
         at = _find(row[0], key) if row is not None else -1
         if at >= 0:
-            sequence, fingerprint = _read_place(row[0], at)
-            return KnownKey(key, sequence, fingerprint)
+            place, fingerprint = _read_place(row[0], at)
+            return KnownKey(key, place & _SEQUENCE, fingerprint)
     return None
 
 
@@ -274,3 +291,44 @@ def scan_numbers(connection: sqlite3.Connection, after: int, pages: int) -> tupl
     rows = connection.execute("SELECT id, records FROM known WHERE id>? ORDER BY id LIMIT ?", (after, pages)).fetchall()
     numbers = [number for _, page in rows for (number,) in _read_numbers(page)]
     return numbers, rows[-1][0] if len(rows) == pages else None
+
+
+def scan_shard(
+    connection: sqlite3.Connection, shard: int, after: int, pages: int
+) -> tuple[list[bytes], int, int | None]:
+    """The records of a shard, or that may be of it, a part at a time, as `scan_numbers` goes over them.
+
+    Returns:
+        The records; the newest time of the runs that they are in, milliseconds since 1970; and where this part ended,
+        or None: it was the last.
+    """
+    rows = connection.execute(
+        "SELECT known.id, records, newest FROM known CROSS JOIN run ON run.id=known.id>>? WHERE known.id>?"
+        " ORDER BY known.id LIMIT ?",
+        (MOST_BITS, after, pages),
+    ).fetchall()
+    tag = shard_tag(shard) >> SEQUENCE_BITS
+    found: list[bytes] = []
+    newest = 0
+    for _, page, of_run in rows:
+        for at, (place,) in enumerate(_read_shards(page)):
+            if place >> SEQUENCE_BITS in {0, tag}:
+                found.append(page[at * RECORD_BYTES : (at + 1) * RECORD_BYTES])
+                newest = max(newest, of_run)
+    return found, newest, rows[-1][0] if len(rows) == pages else None
+
+
+def tagged(records: bytes, shard: int) -> list[bytes]:
+    """Records that were given by another node, each as one of the shard.
+
+    Raises:
+        CorruptEntry: They are no records.
+    """
+    if len(records) % RECORD_BYTES:
+        raise CorruptEntry(f"dedupe keys of {len(records)} bytes; each has {RECORD_BYTES}")
+    tag = shard_tag(shard)
+    found = []
+    for at in range(0, len(records), RECORD_BYTES):
+        place, fingerprint = _read_place(records, at)
+        found.append(record(records[at : at + 16], place & _SEQUENCE | tag, fingerprint))
+    return found

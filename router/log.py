@@ -14,11 +14,10 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from router.backlog import Backlog
 from router.checkpointer import Checkpointer
@@ -35,17 +34,21 @@ from router.completions import (
     Persisted,
     RoomLoaded,
     ShardRead,
+    SnapshotRead,
     TailRead,
     Trimmed,
 )
 from router.entry import GENESIS, Entry
-from router.errors import BrokenInvariant, CorruptEntry, RouterError, StorageFault
-from router.events import Batch, Configuration, History, Recovered
+from router.errors import BrokenInvariant, RouterError, StorageFault
+from router.events import Batch, Configuration, History, Recovered, ShardTail
 from router.filing import Filing
 from router.journal_writer import JournalWriter
 from router.log_check import check_log
 from router.log_faults import storage_fault
 from router.log_lock import take_lock
+from router.log_options import LogOptions, LogStatistics
+from router.log_orders import Answer, Cas, Committed, Question
+from router.log_questions import Questions
 from router.log_reader import LogReader
 from router.log_schema import FILE_NAME, PAGE_BYTES, open_reader, open_writer
 from router.placement import shard_of
@@ -54,14 +57,18 @@ from router.replay import replay
 from router.retention import Retention, Rule
 from router.row_tables import Learned, OwnRegister
 from router.shard_reader import ShardReader
+from router.snapshot_export import Exports
+from router.snapshot_import import Imports, drop_unfinished
 from router.tail_reader import TailReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from router.ids import RoomId, ShardId
     from router.tail import Hold, TailQuery
+
+__all__ = ["Log", "LogOptions", "LogStatistics"]
 
 UNFILED_ENTRIES: Final = 16_384  # about so many stay unfiled under load: filing costs less for many at once
 SLICE_ENTRIES: Final = 512  # filed at once, at least: about 3 ms of work between two commits
@@ -74,74 +81,6 @@ SPACE_SECONDS: Final = 1.0  # between two looks at the free space
 FULL_SHARE: Final = 0.85  # of the disk; above it the file system itself becomes slow and other programs fail
 
 
-@dataclass(slots=True, frozen=True)
-class LogOptions:
-    """How the log writes.
-
-    Attributes:
-        commit_window: Seconds that a commit may wait for more under load.
-        commit_entries: From so many entries on it does not.
-        durable: False: without fsync, for tests.
-        quota_bytes: Of the files; 0: only the disk's space counts.
-        retention_bytes: The oldest entries are dropped when more than this is in use; 0: none for that.
-        shards: Over how many rooms are spread; never changes in the life of a log.
-        quarantine_bytes: Of truncated entries that are kept aside; 0: none are.
-    """
-
-    commit_window: float = 0.002
-    commit_entries: int = 256
-    durable: bool = True
-    quota_bytes: int = 0
-    retention_bytes: int = 0
-    shards: int = 128
-    quarantine_bytes: int = 64 << 20
-
-
-@dataclass(slots=True, frozen=True)
-class LogStatistics:
-    """A moment of the log.
-
-    Attributes:
-        bytes: Of the database file.
-        wal_bytes: Of its write-ahead file.
-        queued: Entries handed over and not durable.
-        unfiled: Entries durable and not filed.
-    """
-
-    bytes: int
-    wal_bytes: int
-    queued: int
-    unfiled: int
-
-
-@dataclass(slots=True)
-class _Cas:
-    expected_version: int
-    new: Configuration
-    token: Any
-
-
-@dataclass(slots=True)
-class _Committed:
-    entries: Sequence[Entry]
-
-
-@dataclass(slots=True)
-class _Question:
-    """A read that has to be told what is not filed; so it goes by the writer, who knows.
-
-    Attributes:
-        answer: What the reader makes of its result.
-        ask: Called by the writer; gives what the reader is to do.
-    """
-
-    answer: _Answer
-    ask: Callable[[], Callable[[], Any]]
-    token: Any
-    handed_on: bool = False
-
-
-_Answer: TypeAlias = type[HistoryRead] | type[MarkRead] | type[MetaRead] | type[ShardRead] | type[TailRead]
 _STOP: Final = object()
 _logger = logging.getLogger(__name__)
 
@@ -166,12 +105,15 @@ class Log:
         self._closed = False
         self._space_at = 0.0
         self._writes: SimpleQueue[Any] = SimpleQueue()
-        self._reads: SimpleQueue[Any] = SimpleQueue()
+        faulty = partial(storage_fault, path=path)
+        self._reads = Questions("log-reader", self._answer, faulty, self._halt)
+        self._exporting = Questions("log-exporter", self._answer, faulty, self._halt)
         self._written = 0  # bytes of the transaction under way, about
         self._appended = self._durable = 0  # entries; the first is the driver's to count, the second the writer's
         synchronous = "FULL" if options.durable else "OFF"
         self._connection = open_writer(path, synchronous=synchronous, shards=options.shards)
         self.meta = check_log(self._connection, path, options.shards)
+        drop_unfinished(self._connection)
         found = replay(self._connection, path)
         shards = found.recovered.shards
         committed = [entry for entry in found.recovered.unfiled if entry.lsn <= shards[entry.shard].commit]
@@ -187,6 +129,9 @@ class Log:
         self._journal = JournalWriter(
             self._connection, found, Quarantine(self._connection, options.quarantine_bytes), self._committed_lsn
         )
+        self._imports = Imports(
+            self._connection, self._filing, self._committed_lsn, self._begin_import, self._end_import, options.shards
+        )
         self._unfiled_since = 0.0
         self._filing_due = 0.0
         self._file_recovered(committed)
@@ -194,11 +139,14 @@ class Log:
         self._reader = LogReader(self._reader_connection)
         self._tail_reader = TailReader(self._reader_connection)
         self._shard_reader = ShardReader(self._reader_connection)
+        self._export_connection = open_reader(path)
+        self._exports = Exports(self._export_connection, path.parent)
         self._watch_space(0.0)
         self._checkpointer = Checkpointer(path, synchronous, lambda error: self._halt(storage_fault(error, path)))
         self._threads = [
             threading.Thread(target=self._write_loop, name="log-writer", daemon=True),
-            threading.Thread(target=self._read_loop, name="log-reader", daemon=True),
+            self._reads.thread,
+            self._exporting.thread,
         ]
         for thread in self._threads:
             thread.start()
@@ -230,7 +178,7 @@ class Log:
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """These entries may be filed; answered by `Filed`."""
-        self._writes.put(_Committed(entries))
+        self._writes.put(Committed(entries))
 
     def file_all(self) -> None:
         """File all that may be filed now: somebody waits for `Filed`."""
@@ -238,7 +186,7 @@ class Log:
 
     def cas(self, expected_version: int, new: Configuration, token: object) -> None:
         """Compare-and-set a row of this node's own register; answered by `CasDone`."""
-        self._writes.put(_Cas(expected_version, new, token))
+        self._writes.put(Cas(expected_version, new, token))
 
     def retain(self, rule: Rule, dedupe_seconds: int, undo_seconds: int = 0) -> None:
         """Drop what is older or more than the rule allows, a slice at a time; answered by `Trimmed`.
@@ -270,7 +218,7 @@ class Log:
 
     def history(self, read: History, token: object) -> None:
         """Read entries; answered by `HistoryRead`."""
-        self._reads.put((HistoryRead, partial(self._reader.history, read), token))
+        self._reads.ask(HistoryRead, partial(self._reader.history, read), token)
 
     def tail(self, query: TailQuery, token: object) -> None:
         """Read what `committed` was told of until now and follows a cursor; answered by `TailRead`."""
@@ -309,9 +257,32 @@ class Log:
         """
         self._writes.put(partial(self._learned.note, rows))
 
+    def export_shard(self, shard: ShardId, export: object, token: object) -> None:
+        """Read the next part of a snapshot of a shard, see router/snapshot.py; answered by `SnapshotRead`.
+
+        Args:
+            shard: The shard.
+            export: A name of the caller's choice; with a new one an export begins. Few are kept at a time.
+            token: Of the answer.
+        """
+        self._exporting.ask(SnapshotRead, partial(self._exports.next, shard, export), token)
+
+    def end_export(self, export: object) -> None:
+        """Nobody asks for more of an export."""
+        self._exporting.put(partial(self._exports.end, export))
+
+    def import_shard(self, shard: ShardId, part: bytes, token: object) -> None:
+        """Take a part of a snapshot, each when the one before is answered; by `SnapshotTaken` or `SnapshotRefused`.
+
+        The first one drops what is here of the shard, and gives up an import of it that is under way. Until the last
+        one is answered, this member has an empty log of the shard: nothing may be read of its rooms, or appended. It
+        must not be of the shard's commit set, for what it acknowledged before is gone.
+        """
+        self._writes.put(partial(self._imports.put, shard, part, token))
+
     def mark(self, room: RoomId, user: str, token: object) -> None:
         """Read how far a user has read; answered by `MarkRead`."""
-        self._reads.put((MarkRead, partial(self._reader.mark, room, user), token))
+        self._reads.ask(MarkRead, partial(self._reader.mark, room, user), token)
 
     def halt(self, why: str) -> None:
         """Take nothing more: what is on disk can't be trusted to be what others have."""
@@ -336,7 +307,8 @@ class Log:
         self._closed = True
         deadline = time.monotonic() + timeout
         self._writes.put(_STOP)
-        self._reads.put(_STOP)
+        self._reads.stop()
+        self._exporting.stop()
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         ended = self._checkpointer.close(max(0.0, deadline - time.monotonic()))
@@ -353,6 +325,8 @@ class Log:
                 self._backlog.count,
             )
             return
+        self._exports.close()
+        self._export_connection.close()
         self._reader_connection.close()
         with suppress(sqlite3.Error):
             self._connection.close()
@@ -388,7 +362,7 @@ class Log:
 
     def _patience(self) -> float:
         """Seconds to wait for something to write."""
-        if self._retention.busy:
+        if self._retention.busy or self._imports.busy:
             return 0.0
         if not self._backlog.count:
             return SPACE_SECONDS  # then it looks at the space: others fill the disk, and make room, too
@@ -414,17 +388,17 @@ class Log:
     def _work(self, pending: deque[Any]) -> bool:
         batches: list[Batch] = []
         since = 0.0
-        claims: list[_Cas] = []
+        claims: list[Cas] = []
         stopping = False
         for item in pending:
             if isinstance(item, tuple):
                 batches.append(item[0])
                 since = since or item[1]
-            elif isinstance(item, _Committed):
+            elif isinstance(item, Committed):
                 self._note(item.entries)
-            elif isinstance(item, _Cas):
+            elif isinstance(item, Cas):
                 claims.append(item)
-            elif isinstance(item, _Question):
+            elif isinstance(item, Question):
                 self._hand_on(item)
             elif item is _STOP:
                 stopping = True
@@ -435,6 +409,8 @@ class Log:
         filing = [] if stopping else self._choose_slice(sum([len(batch.entries) for batch in batches]))
         if filing or (not batches and (self._retention.busy or self._learned.waiting)):
             self._rearrange(filing)
+        if self._imports.busy and not stopping:
+            self._import()
         return stopping
 
     def _rearrange(self, filing: list[list[Entry]]) -> None:
@@ -448,12 +424,46 @@ class Log:
         if self.options.durable:
             self._connection.execute("PRAGMA synchronous=FULL")
 
-    def _transact(self, batches: list[Batch], claims: list[_Cas], filing: list[list[Entry]], since: float) -> None:
-        execute = self._connection.execute
-        answers: list[Completion] = []
+    def _import(self) -> None:
+        """Do a slice of what imports have to do; only the end of one has to be durable when it is answered."""
+        lazily = self.options.durable and not self._imports.is_last
+        if lazily:
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+        with self._transaction():
+            changes = self._connection.total_changes
+            answer = self._imports.step()
+            self._written += (self._connection.total_changes - changes) * PAGE_BYTES
+        if lazily:
+            self._connection.execute("PRAGMA synchronous=FULL")
+        if answer is not None:
+            self._answer(answer)
+
+    def _begin_import(self, shard: ShardId) -> int:
+        frame = self._journal.void(shard)
+        self._backlog.drop(shard)
+        self._filed[shard], self._chains[shard] = 0, GENESIS
+        return frame
+
+    def _end_import(self, tail: ShardTail) -> None:
+        self._filed[tail.shard], self._chains[tail.shard] = tail.lsn, tail.chain
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         self._checkpointer.begins()
-        execute("BEGIN IMMEDIATE")
+        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+        self._checkpointer.wrote(self._written)
+        self._written = 0
+
+    def _transact(self, batches: list[Batch], claims: list[Cas], filing: list[list[Entry]], since: float) -> None:
+        answers: list[Completion] = []
+        with self._transaction():
             if batches:
                 self._written += self._journal.write(batches) + COMMIT_BYTES
             answers += [self._claim(claim) for claim in claims]
@@ -465,14 +475,7 @@ class Log:
             if self._retention.busy and not batches:
                 answers += self._retain()
             started = time.monotonic()
-            execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                execute("ROLLBACK")
-            raise
         now = time.monotonic()
-        self._checkpointer.wrote(self._written)
-        self._written = 0
         if batches:
             count = sum(len(batch.entries) for batch in batches)
             self._durable += count
@@ -484,7 +487,7 @@ class Log:
         """Up to where entries of a shard are filed, or wait to be."""
         return max(self._filed.get(shard, 0), self._backlog.head(shard))
 
-    def _claim(self, claim: _Cas) -> CasDone:
+    def _claim(self, claim: Cas) -> CasDone:
         return CasDone(claim.token, self._register.compare_and_set(claim.expected_version, claim.new))
 
     def _retain(self) -> list[Completion]:
@@ -554,13 +557,13 @@ class Log:
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _ask(self, answer: _Answer, ask: Callable[[], Callable[[], Any]], token: object) -> None:
-        self._writes.put(_Question(answer, ask, token))
+    def _ask(self, answer: Answer, ask: Callable[[], Callable[[], Any]], token: object) -> None:
+        self._writes.put(Question(answer, ask, token))
 
-    def _hand_on(self, question: _Question) -> None:
+    def _hand_on(self, question: Question) -> None:
         """Let the reader answer, who is given what it can't find in the tables."""
         question.handed_on = True
-        self._reads.put((question.answer, question.ask(), question.token))
+        self._reads.ask(question.answer, question.ask(), question.token)
 
     def _refuse_all(self, pending: deque[Any]) -> None:
         """Take what comes without doing it, until the log is closed."""
@@ -568,36 +571,20 @@ class Log:
             for item in pending:
                 if item is _STOP:
                     return
-                if isinstance(item, _Question) and not item.handed_on and self.fault is not None:
-                    self.completions.append(item.answer(item.token, self.fault))
-                    self._notify()
+                if isinstance(item, Question) and not item.handed_on and self.fault is not None:
+                    self._answer(item.answer(item.token, self.fault))
             pending = deque((self._writes.get(),))
 
-    # -- the reader's thread -------------------------------------------------------------------------------------
+    # -- any thread ----------------------------------------------------------------------------------------------
 
-    def _read_loop(self) -> None:
-        while (question := self._reads.get()) is not _STOP:
-            try:
-                answer = self._read(*question) if isinstance(question, tuple) else question()
-            except (sqlite3.Error, CorruptEntry) as error:
-                self._halt(storage_fault(error, self.path))
-                continue
-            self.completions.append(answer)
-            self._notify()
-
-    def _read(self, answer: _Answer, question: Callable[[], Any], token: object) -> Completion:
-        try:
-            return answer(token, question())
-        except (sqlite3.Error, CorruptEntry) as error:
-            fault = storage_fault(error, self.path)
-            self._halt(fault)
-            return answer(token, fault)
+    def _answer(self, answer: Completion) -> None:
+        self.completions.append(answer)
+        self._notify()
 
     def _halt(self, fault: StorageFault) -> None:
         if self.fault is None:
             self.fault = fault
-            self.completions.append(Halted(fault))
-            self._notify()
+            self._answer(Halted(fault))
 
 
 def _tell_nobody() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TABLES: Final = (
     "meta", "journal", "register", "learned", "shard", "room", "chunk", "place", "run", "known", "quarantine",
+    "importing",
 )  # fmt: skip
 KEYED: Final = ("removed", "cleared", "restored", "edit", "state", "mark")  # tables without a rowid
 INDEXES: Final = {"room": "site, channel", "chunk": "room, stream, first", "place": "shard, first"}

@@ -9,7 +9,7 @@ journal     one frame per group commit; deleted when all its entries are filed
 register    the configuration of each shard (this node's own register)
 learned     rows of other registers that this node has learned: a hint, so that it knows its shards when it starts
 shard       how far each shard's log is filed, its chain there, promises and commits; its floor, up to which its
-            places are dropped, and the chain there
+            places are dropped, and the chain there; and since which frame of the journal it counts
 room        the head of each room, the number of its marks, and up to where its MARKS entries are dropped
 chunk       entries of one room, their canonical bytes one after the other
 place       runs of a shard's log: which entry is where, and the chain before the run; empty, where all are dropped
@@ -17,6 +17,7 @@ run         runs of dedupe keys (router/known_keys.py)
 known       pages of those runs: where a client's message was first written
 removed     what was removed, see router/removal_tables.py; as are cleared, restored and edit
 quarantine  entries that were truncated from shards' logs (router/quarantine.py), and when
+importing   shards that are being filled from a snapshot (router/snapshot_import.py), and are not whole
 state       by room and name: what META entries have set
 mark        by room and user: up to which sequence the user has read (router/marks.py), and since when
 ==========  ============================================================================================
@@ -151,8 +152,13 @@ def _add_members(db: sqlite_utils.Database) -> None:
     )
 
 
+def _add_imports(db: sqlite_utils.Database) -> None:
+    db.conn.execute("CREATE TABLE importing(shard INTEGER PRIMARY KEY)")
+    db.conn.execute("ALTER TABLE shard ADD COLUMN since INTEGER NOT NULL DEFAULT 0")
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite_utils.Database], None], ...]] = (
-    _create, _add_removed, _add_cleared, _add_marks, _add_members,
+    _create, _add_removed, _add_cleared, _add_marks, _add_members, _add_imports,
 )  # fmt: skip
 """Each takes the database from the version of its index to the next; none is ever changed once released."""
 

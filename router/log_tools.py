@@ -196,7 +196,10 @@ def _visible(connection: sqlite3.Connection, is_wanted: Callable[[RoomId], bool]
     if journal.findings:
         raise CorruptEntry(journal.findings[0])
     waiting, floors = _waiting(journal, is_wanted)
-    for number, site, channel, floor in execute("SELECT id, site, channel, floor FROM room ORDER BY site, channel"):
+    for number, site, channel, floor in execute(
+        "SELECT id, site, channel, floor FROM room WHERE shard NOT IN (SELECT shard FROM importing)"
+        " ORDER BY site, channel"
+    ):
         room = RoomId(site, channel)
         if not is_wanted(room):
             continue

@@ -14,9 +14,10 @@ import msgspec
 from router.entry import GENESIS, Entry, Kind, decode, link, split
 from router.errors import CorruptEntry
 from router.ids import RoomId
-from router.journal import Cuts, Frame
+from router.journal import Cuts, Frame, without
 from router.journal import decode as decode_frame
 from router.log_schema import EPOCHS, MARKS, META, VISIBLE
+from router.replay import voided
 from router.row_tables import LEARNED, read_rows
 
 CHUNKS_KEPT: Final = 512  # a slice of filing makes no more; at most 64 KiB each
@@ -70,10 +71,10 @@ def read_journal(connection: sqlite3.Connection) -> JournalState:
     """Read all frames, going on behind a damaged one."""
     filed = dict(connection.execute("SELECT shard, lsn FROM shard").fetchall())
     state = JournalState(filed=filed, heads=dict(filed))
-    cuts = Cuts()
+    cuts, since = Cuts(), voided(connection)
     for number, data in connection.execute("SELECT n, frame FROM journal ORDER BY n"):
         with suppress(CorruptEntry):  # said below
-            cuts.note(number, decode_frame(data))
+            cuts.note(number, without(decode_frame(data), number, since))
     previous: int | None = None
     for number, data in connection.execute("SELECT n, frame FROM journal ORDER BY n"):
         if previous is not None and number != previous + 1:
@@ -81,7 +82,7 @@ def read_journal(connection: sqlite3.Connection) -> JournalState:
         previous = number
         state.frames += 1
         try:
-            _apply(decode_frame(data), state, number, cuts)
+            _apply(without(decode_frame(data), number, since), state, number, cuts)
         except CorruptEntry as error:
             state.findings.append(f"frame {number} of the journal is damaged: {error}")
     return state
@@ -181,7 +182,8 @@ class Verification:
 
     def _verify_rooms(self) -> None:
         rows = self._execute(
-            "SELECT id, site, channel, shard, sequence, meta_n, floor, marks_floor FROM room ORDER BY id"
+            "SELECT id, site, channel, shard, sequence, meta_n, floor, marks_floor FROM room WHERE shard NOT IN"
+            " (SELECT shard FROM importing) ORDER BY id"
         )
         for number, site, channel, shard, sequence, meta_n, floor, marks_floor in rows:
             self._rooms += 1
@@ -240,7 +242,10 @@ class Verification:
         self._erased += entry.erased
 
     def _verify_shards(self) -> None:
-        rows = self._execute("SELECT shard, lsn, chain, floor, floor_chain FROM shard ORDER BY shard").fetchall()
+        rows = self._execute(
+            "SELECT shard, lsn, chain, floor, floor_chain FROM shard WHERE shard NOT IN (SELECT shard FROM importing)"
+            " ORDER BY shard"
+        ).fetchall()
         for shard, lsn, chain, floor, floor_chain in rows:
             self._shards += 1
             name = f"shard {shard}: EPOCH entries"

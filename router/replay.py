@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from router.entry import GENESIS, Entry, decode, link
 from router.errors import CorruptEntry, StorageFault
 from router.events import Recovered, ShardTail
-from router.journal import Cuts
+from router.journal import Cuts, without
 from router.journal import decode as decode_frame
 from router.row_tables import REGISTER, read_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from router.journal import Frame
@@ -106,12 +106,13 @@ def replay(connection: sqlite3.Connection, path: Path) -> Replay:
     tails = _filed_tails(connection)
     filed = {shard: tail.filed for shard, tail in tails.items()}
     chains = {shard: tail.chain for shard, tail in tails.items()}
+    since = voided(connection)
     frames: list[tuple[int, dict[int, int]]] = []
     cuts = Cuts()
-    for number, frame in _frames_of(connection, path):
+    for number, frame in _frames_of(connection, path, since):
         cuts.note(number, frame)
     number = 0
-    for number, frame in _frames_of(connection, path):
+    for number, frame in _frames_of(connection, path, since):
         with _located(number, path):
             frames.append((number, _apply(frame, tails, partial(cuts.end, number=number))))
     recovered = Recovered(
@@ -119,18 +120,23 @@ def replay(connection: sqlite3.Connection, path: Path) -> Replay:
         read_rows(connection, REGISTER),
         tuple(entry for tail in tails.values() for entry in tail.unfiled),
     )
-    return Replay(recovered, filed, chains, frames, number + 1)
+    return Replay(recovered, filed, chains, frames, max([number + 1, *since.values()]))  # they rise over all
 
 
-def _frames_of(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[int, Frame]]:
-    """The journal's frames, oldest first.
+def voided(connection: sqlite3.Connection) -> dict[int, int]:
+    """By shard whose log a snapshot has replaced, the number of the first frame that counts."""
+    return dict(connection.execute("SELECT shard, since FROM shard WHERE since>0").fetchall())
+
+
+def _frames_of(connection: sqlite3.Connection, path: Path, since: Mapping[int, int]) -> Iterator[tuple[int, Frame]]:
+    """The journal's frames, oldest first, with what counts of them.
 
     Raises:
         StorageFault: One is damaged.
     """
     for number, data in connection.execute("SELECT n, frame FROM journal ORDER BY n"):
         with _located(number, path):
-            frame = decode_frame(data)
+            frame = without(decode_frame(data), number, since)
         yield number, frame
 
 

@@ -144,7 +144,7 @@ class Retention:
         rows = self._execute(
             "SELECT id, site, channel, bytes, marks, EXISTS"
             " (SELECT 1 FROM chunk WHERE room=room.id AND stream=? AND first<=floor AND last<=floor)"
-            " FROM room WHERE id>? ORDER BY id LIMIT ?",
+            " FROM room WHERE id>? AND shard NOT IN (SELECT shard FROM importing) ORDER BY id LIMIT ?",
             (VISIBLE, self._room, ROOMS_AT_ONCE),
         ).fetchall()
         floors = []
@@ -285,7 +285,12 @@ class Retention:
     # -- the places of entries that are gone ---------------------------------------------------------------------
 
     def _look_at_places(self) -> None:
-        self._shards = deque(shard for (shard,) in self._execute("SELECT shard FROM shard ORDER BY shard"))
+        self._shards = deque(
+            shard
+            for (shard,) in self._execute(
+                "SELECT shard FROM shard WHERE shard NOT IN (SELECT shard FROM importing) ORDER BY shard"
+            )
+        )
 
     def _drop_places(self, shard: int) -> bool:
         """Drop the first places of a shard, if they are of entries that are gone; whether they were."""

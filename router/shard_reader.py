@@ -119,6 +119,22 @@ class ShardReader:
         run.take([entry for entry in waiting if entry.lsn > run.at])
         return ShardRun(chain, run.wires) if chain else ShardRun(b"", ())
 
+    def check_row(self, shard: int, lsn: int, filed: int, filed_chain: bytes) -> int:
+        """Compare the row with the place of an lsn with the chain, as far as its entries are here; gives its last lsn.
+
+        Args:
+            shard: The shard.
+            lsn: The lsn.
+            filed: The last lsn that has a place.
+            filed_chain: The chain up to it.
+
+        Raises:
+            CorruptEntry: What is stored is not what was written.
+        """
+        row = self._find_row(shard, lsn)
+        self._verified(shard, row, filed, filed_chain)
+        return row.last
+
     def _find_row(self, shard: int, lsn: int) -> _Row:
         row = self._execute(_ROW, (shard, lsn)).fetchone()
         if row is None or row[1] < lsn:
