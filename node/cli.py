@@ -10,6 +10,7 @@ from rich.text import Text
 from edge_config.notices import notices
 from edge_config.schema import Config
 from node import (
+    central_command,
     client_command,
     cluster_command,
     config_command,
@@ -46,6 +47,7 @@ cluster_command.app.command()(register_command.init)
 site_command.app.command()(site_webhook_command.add_webhook)
 site_command.app.command()(site_webhook_command.rotate_webhook_secret)
 site_command.app.command()(site_webhook_command.remove_webhook)
+app.command()(central_command.central)
 app.command()(client_command.chat)
 app.command()(client_command.send)
 app.command()(client_command.tail)

@@ -1,9 +1,9 @@
 """The configuration register as the driver of shards uses it: claims go in, answers come out.  Sans-I/O.
 
-Two things fulfil `Register`: a node alone keeps the rows in its own log (`LogRegister`), a cluster has them in one
-place (`RegisterClient` asks it). A claim is answered once: with the row in force, or with None when its time is up and
-nobody knows whether it was carried out, or will be. Then the only cure is another compare-and-set of the same row
-(docs/decisions/0011); the shard does that.
+A node alone has its rows in its own log (`Log.cas`); a cluster has them in one place, which `RegisterClient` asks. A
+claim is answered once: with the row in force, or with None when its time is up and nobody knows whether it was carried
+out, or will be. Then the only cure is another compare-and-set of the same row (docs/decisions/0011); the shard does
+that.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from router.register_wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.completions import CasDone
     from router.events import Claim, Configuration
 
 
@@ -84,39 +83,6 @@ class Register(Protocol):
     @property
     def due(self) -> int | None:
         """When `tick` has to be called at the latest; None: when something comes."""
-
-
-class LogRegister(Register):
-    """A node's own log as the register.
-
-    Args:
-        cas: `Log.cas`.
-    """
-
-    __slots__ = ("_answers", "_cas")
-
-    def __init__(self, cas: Callable[[int, Configuration, object], None]) -> None:
-        self._cas = cas
-        self._answers: list[Answer] = []
-
-    @override
-    def ask(self, claim: Claim, now: int) -> None:
-        self._cas(claim.expected_version, claim.new, claim)
-
-    def done(self, completion: CasDone) -> None:
-        """The log has answered."""
-        claim: Claim = completion.token
-        self._answers.append(Answer(claim, completion.current, done=completion.current is claim.new))
-
-    @override
-    def tick(self, now: int) -> RegisterEffects:
-        answers, self._answers = self._answers, []
-        return RegisterEffects(answers=answers)
-
-    @property
-    @override
-    def due(self) -> int | None:
-        return None
 
 
 @dataclass(slots=True, frozen=True)

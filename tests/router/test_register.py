@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import pytest
 
-from router.completions import CasDone
 from router.events import Claim, Configuration
 from router.ids import MemberId
-from router.register import Answer, LogRegister, RegisterClient, RegisterEffects, RegisterOptions
+from router.register import Answer, RegisterClient, RegisterEffects, RegisterOptions
 from router.register_wire import (
     MOST_ROWS,
     WINDOW,
@@ -319,17 +318,3 @@ def test_an_empty_register_is_read_as_no_rows() -> None:
     asked.receive(encode(Rows("boot", request.n, 1, [], more=False)), 1)
     assert asked.due == 0
     assert asked.tick(1).rows == []
-
-
-def test_a_nodes_own_register_tells_its_claim_from_another_like_it() -> None:
-    asked: list[tuple[int, Configuration, object]] = []
-    own = LogRegister(lambda expected, new, token: asked.append((expected, new, token)))
-    first, again = claim(1), claim(1)
-    for each in (first, again):
-        own.ask(each, 0)
-    assert [(expected, token) for expected, _, token in asked] == [(0, first), (0, again)]
-    own.done(CasDone(first, first.new))
-    own.done(CasDone(again, first.new))
-    assert own.tick(0).answers == [Answer(first, first.new, done=True), Answer(again, first.new, done=False)]
-    assert own.tick(0) == RegisterEffects()
-    assert own.due is None
