@@ -17,6 +17,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from edge_config.address import is_wildcard, read_address
 from router.ids import MemberId
 from router.membership_events import (
     Change,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from edge_config.cluster import Cluster
     from router.membership_wire import MembershipMessage
 
+SCHEME: Final = "tcp://"
 AWAY_EVERY: Final = 4  # rounds: those who are not heard get a heartbeat once in so many; one of the two must speak
 SLOWEST: Final = 7  # a node that is slow itself waits so many times longer at most; then it is useless anyhow
 FORMER_LIVES: Final = 16  # of a peer that are remembered, so that what they said late does not count
@@ -96,6 +98,12 @@ class Pulse:
 
     load: Load = field(default_factory=Load)
     standing: Standing = Standing.READY
+
+
+def is_inbox(address: str) -> bool:
+    """Whether one can connect to an address, ``tcp://host:port``."""
+    where = read_address(address.removeprefix(SCHEME))
+    return address.startswith(SCHEME) and where is not None and where.port > 0 and not is_wildcard(where.host)
 
 
 class _Peer:
@@ -179,13 +187,19 @@ class Membership:
 
     def receive(self, source: str, message: MembershipMessage, now: int) -> list[MembershipEffect]:
         """A message of a node; `source` is whose connection it came by."""
-        if source == self.me.node or (isinstance(message, Beat) and message.who.node != source):
+        if source == self.me.node or (isinstance(message, Beat) and not self._is_of(source, message.who)):
             self._counts["misnamed"] += 1
         elif isinstance(message, Beat):
             self._on_beat(source, message, now)
         else:
             self._on_leave(source, message, now)
         return self._taken()
+
+    def _is_of(self, source: str, who: Identity) -> bool:
+        """Whether this may be said of the node whose connection it came by."""
+        peer = self._peers.get(source)
+        is_known = peer is not None and peer.identity is not None and peer.identity.address == who.address
+        return who.node == source and (is_known or is_inbox(who.address))
 
     def sign_of_life(self, source: str, boot: str, now: int) -> None:
         """A message of another kind has come from a life of a node: it is not silent."""
@@ -350,12 +364,12 @@ class Membership:
 
     def _learn(self, record: Record, now: int) -> None:
         """Somebody hears a node there."""
-        if record.node == self.me.node:
-            return
         peer = self._peers.get(record.node)
+        if record.node == self.me.node or (peer is not None and peer.is_heard) or not is_inbox(record.address):
+            return
         if peer is None:
             self._admit(record.node, record.address, now)
-        elif not peer.seed and not peer.is_heard and peer.address != record.address:
+        elif not peer.seed and peer.address != record.address:
             peer.address = record.address
             self._connect(peer)
 

@@ -135,7 +135,7 @@ class MembershipStatistics:
         sent: Heartbeats sent.
         heard: Heartbeats that counted.
         stale: Messages of former lives, or older than one that came before.
-        misnamed: Messages whose name is not that of the connection, or is this node's own.
+        misnamed: Messages whose name is not that of the connection, or is this node's own, or whose address is none.
         strangers: Nodes heard or heard of that are not allowed.
         crowded: Nodes heard or heard of, and too many.
         suspicions: Nodes that became suspect.

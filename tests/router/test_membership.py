@@ -306,6 +306,16 @@ def test_a_stranger_and_a_false_name_change_nothing() -> None:
     assert (core.statistics().strangers, core.statistics().misnamed) == (1, 3)
 
 
+@pytest.mark.parametrize("address", ["tcp://c", "tcp://c:0", "tcp://c:65536", "tcp://0.0.0.0:1", "tcp://[::]:1", "c:1"])
+def test_an_address_that_nobody_can_connect_to_changes_nothing(address: str) -> None:
+    core = membership("b")
+    core.receive("b", beat("b", 1), START)
+    assert core.receive("c", beat("c", 1, address=address), START) == []
+    assert core.receive("b", beat("b", 2, address=address), START) == []
+    assert core.receive("b", beat("b", 2, peers=[Record("c", address)]), START) == []
+    assert core.statistics().misnamed == 2
+
+
 def test_a_node_that_nobody_told_of_is_learned_when_it_speaks() -> None:
     core = membership()
     effects = core.receive("c", beat("c", 1), START)
