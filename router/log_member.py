@@ -16,7 +16,7 @@ from router.log_check import LogMeta
 from router.log_faults import storage_fault
 from router.log_lock import take_lock
 from router.log_schema import EPOCHS, FILE_NAME, MARKS, META, MIGRATIONS, VISIBLE, open_reader, open_writer
-from router.register_wire import MAPPING
+from router.register_wire import MAPPING, Certificate, encode
 from router.replay import replay
 from router.row_tables import LEARNED, read_rows
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from router.events import Configuration, ShardTail
-    from router.register_wire import Certificate
 
 _decode_places = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode  # room's number, place, kind
+_CERTIFICATE: Final = "certificate"  # of meta
 _WRITTEN: Final = (
     "journal",
     "register",
@@ -74,8 +74,8 @@ class MemberLog:
 def adopt(folder: Path, certificate: Certificate, *, durable: bool = True) -> None:
     """Have the log of a data directory be of a cluster, before it is opened; blocks.
 
-    A log without entries, or that is made by this, takes up the cluster's birth. With one of the same birth nothing
-    happens.
+    A log without entries, or that is made by this, takes up the cluster's birth. One of the same birth only remembers
+    the certificate, if it is newer, for `known_certificate`.
 
     Args:
         folder: The data directory.
@@ -115,6 +115,9 @@ def _adopt(connection: sqlite3.Connection, path: Path, certificate: Certificate)
     }
     found = dict(execute("SELECT key, value FROM meta").fetchall())
     if wanted.items() <= found.items():
+        known = _certificate_in(found)
+        if known is None or known.settings < certificate.settings:
+            _write(connection, {_CERTIFICATE: encode(certificate)})
         return
     written = [table for table in _WRITTEN if execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()]  # noqa: S608
     birth = bytes(found.get("birth", b"")).decode(errors="replace")
@@ -128,9 +131,42 @@ def _adopt(connection: sqlite3.Connection, path: Path, certificate: Certificate)
             " empty --data-dir; or, to make a cluster out of this node, make the register out of its log"
             " (`chat-node cluster init --from`).",
         )
-    execute("BEGIN IMMEDIATE")
-    connection.executemany("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", list(wanted.items()))
-    execute("COMMIT")
+    _write(connection, {**wanted, _CERTIFICATE: encode(certificate)})
+
+
+def _write(connection: sqlite3.Connection, values: Mapping[str, bytes]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", list(values.items()))
+    connection.execute("COMMIT")
+
+
+def known_certificate(folder: Path) -> Certificate | None:
+    """The certificate that the log of a data directory has taken up; None: there is none, or none was taken up.
+
+    With it a node starts while the register can't be reached: members that are there again let shards go on whose
+    primary is up. How many copies there are to be may have changed since; the register says that when it is back.
+
+    Raises:
+        StorageFault: The log can't be read.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        with closing(open_reader(path)) as connection:
+            return _certificate_in(dict(connection.execute("SELECT key, value FROM meta").fetchall()))
+    except (sqlite3.Error, CorruptEntry) as error:
+        raise storage_fault(error, path) from error
+
+
+def _certificate_in(meta: Mapping[str, bytes]) -> Certificate | None:
+    value = meta.get(_CERTIFICATE)
+    if value is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(value, type=Certificate)
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+        raise CorruptEntry(f"its cluster's certificate can't be read: {error}") from error
 
 
 def read_member(folder: Path) -> MemberLog:

@@ -4,7 +4,7 @@ One connection writes, one makes checkpoints; readers open the file read-only. T
 filing (router/filing.py) and are what reads use:
 
 ==========  ============================================================================================
-meta        the cluster's birth id, the disk's id, keys of this node, the number of shards
+meta        the cluster's birth id, the disk's id, keys of this node, the number of shards; its cluster's certificate
 journal     one frame per group commit; deleted when all its entries are filed
 register    the configuration of each shard (this node's own register)
 learned     rows of other registers that this node has learned: a hint, so that it knows its shards when it starts

@@ -16,7 +16,7 @@ from router.events import Batch, Configuration, Promise
 from router.ids import MemberId, RoomId
 from router.log import Log, LogOptions
 from router.log_check import LogMeta
-from router.log_member import adopt, read_member
+from router.log_member import adopt, known_certificate, read_member
 from router.log_schema import FILE_NAME
 from router.register_wire import Certificate
 from tests.harness.log_writer import SHARD, LogWriter
@@ -53,6 +53,44 @@ def test_a_log_of_the_same_birth_stays_as_it_is(tmp_path: Path) -> None:
     before = opened(tmp_path, 64)
     adopt(tmp_path, msgspec.structs.replace(CERTIFICATE, copies=5, settings=9), durable=False)
     assert opened(tmp_path, 64) == before
+
+
+def test_the_newest_certificate_is_remembered_for_when_the_register_is_away(tmp_path: Path) -> None:
+    assert known_certificate(tmp_path) is None
+    opened(tmp_path, 64)
+    assert known_certificate(tmp_path) is None
+    adopt(tmp_path, CERTIFICATE, durable=False)
+    assert known_certificate(tmp_path) == CERTIFICATE
+    newer = msgspec.structs.replace(CERTIFICATE, copies=5, settings=2)
+    for certificate in (newer, CERTIFICATE):  # the second is old news
+        adopt(tmp_path, certificate, durable=False)
+        assert known_certificate(tmp_path) == newer
+    log = Log.open(tmp_path, LogOptions(durable=False, shards=64), lambda: None)
+    try:
+        assert known_certificate(tmp_path) == newer
+    finally:
+        log.close()
+
+
+def test_a_node_that_was_alone_remembers_the_certificate_made_of_it(
+    tmp_path: Path, open_node: Callable[[], LogWriter]
+) -> None:
+    node = open_node()
+    write(node, 1)
+    meta = node.log.meta
+    node.log.close()
+    made = Certificate(meta.birth, 128, 1, 3, 2, 1, meta.pseudonym_key, meta.guest_key)
+    adopt(tmp_path, made, durable=False)
+    assert known_certificate(tmp_path) == made
+
+
+@pytest.mark.parametrize("statement", ["UPDATE meta SET value=x'90'", "UPDATE meta SET value=7", "DROP TABLE meta"])
+def test_a_certificate_that_is_not_what_was_written_is_refused(tmp_path: Path, statement: str) -> None:
+    adopt(tmp_path, CERTIFICATE, durable=False)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute(statement)
+    with pytest.raises(StorageFault):
+        known_certificate(tmp_path)
 
 
 def test_a_log_with_messages_of_another_birth_is_refused(tmp_path: Path, open_node: Callable[[], LogWriter]) -> None:
