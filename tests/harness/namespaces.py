@@ -69,7 +69,7 @@ class Network:
     def __init__(self, hosts: Sequence[str]) -> None:
         if len(hosts) > MOST_HOSTS:
             raise ValueError(f"{len(hosts)} hosts were asked for, a network has {MOST_HOSTS} at most")
-        self._prefix = f"chat-{os.getpid()}-{_birth(os.getpid())}-{next(_numbers)}"
+        self._prefix = f"chat-{os.getpid()}-{birth(os.getpid())}-{next(_numbers)}"
         self._addresses = {name: f"{SUBNET}.{number}" for number, name in enumerate(hosts, FIRST_HOST)}
         self._cuts: set[tuple[str, str]] = set()
 
@@ -188,7 +188,7 @@ def remove_stale() -> list[str]:
     """Remove the namespaces of processes that are gone, with what runs there; gives their names."""
     stale = []
     for name in sorted(_names()):
-        if (made_by := _NAME.fullmatch(name)) and _birth(int(made_by[1])) != made_by[2]:
+        if (made_by := _NAME.fullmatch(name)) and birth(int(made_by[1])) != made_by[2]:
             _remove(name)
             stale.append(name)
     return stale
@@ -209,7 +209,7 @@ def _remove(name: str) -> None:
     subprocess.run(("ip", "netns", "delete", name), check=False, capture_output=True, timeout=STEP_SECONDS)
 
 
-def _birth(pid: int) -> str:
+def birth(pid: int) -> str:
     """When a process began, in ticks since the machine's start: a number of its own, even if its pid is used again."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -41,6 +42,10 @@ class NodeProcess:
         environment: More variables of the process.
         descriptors: Its limit of open files.
         command: The program that gets the arguments of `chat-node`.
+        region: Where it is.
+        port: Its public port; 0: the one that the system gives it at first.
+        arguments: More of them for `chat-node run`.
+        inside: Enters the network that it is on, for as long as it takes to ask its internal port.
 
     Attributes:
         data_dir: Its data directory.
@@ -57,6 +62,10 @@ class NodeProcess:
         environment: Mapping[str, str] | None = None,
         descriptors: int | None = None,
         command: Sequence[str] = COMMAND,
+        region: str = "local",
+        port: int = 0,
+        arguments: Sequence[str] = (),
+        inside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.data_dir = data_dir or folder / "data"
         self.log = folder / "node.log"
@@ -64,7 +73,8 @@ class NodeProcess:
         self._environment = {**_environment(), **self._settings, **(environment or {})}
         self._descriptors = descriptors
         self.command = tuple(command)
-        self._port = 0
+        self._region, self._port = region, port
+        self._arguments, self._inside = tuple(arguments), inside
         self._found: Endpoints | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -116,11 +126,19 @@ class NodeProcess:
         """
         if self._process is not None:
             raise RuntimeError(f"node {self._process.pid} runs already; kill it before it is started again")
-        flags = ("--region", "local", "--dev", "--port", str(self._port), "--internal-port", "0")
+        flags = ("--region", self._region, "--dev", "--port", str(self._port), "--internal-port", "0")
         limit = f"--nofile={self._descriptors}" if self._descriptors else ""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                (*(("prlimit", limit) if limit else ()), *self.command, "run", *flags, "--data-dir", self.data_dir),
+                (
+                    *(("prlimit", limit) if limit else ()),
+                    *self.command,
+                    "run",
+                    *flags,
+                    *self._arguments,
+                    "--data-dir",
+                    self.data_dir,
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -146,6 +164,11 @@ class NodeProcess:
         self.kill()
         self.start()
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and has not ended since."""
+        return self._process is not None and self._process.poll() is None
+
     def tell(self, signum: signal.Signals) -> None:
         """Send it a signal."""
         os.kill(self.pid, signum)
@@ -160,12 +183,12 @@ class NodeProcess:
 
     def ready(self) -> Ready:
         """What it says of its readiness, on its internal port."""
-        status, body = fetch(f"{self._where.internal}/health/ready")
+        status, body = self._fetch("/health/ready")
         return Ready(status, json.loads(body)["status"])
 
     def metrics(self) -> dict[str, float]:
         """All samples of a scrape, under their names with labels, as Prometheus writes them."""
-        _, body = fetch(f"{self._where.internal}/metrics")
+        _, body = self._fetch("/metrics")
         samples = (line.rpartition(" ") for line in body.decode().splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
@@ -194,6 +217,10 @@ class NodeProcess:
         )
         return done.returncode, done.stdout + done.stderr
 
+    def _fetch(self, path: str) -> tuple[int, bytes]:
+        with self._inside():
+            return fetch(f"{self._where.internal}{path}")
+
     def _tail(self) -> str:
         return self.log.read_text(errors="replace")[-10_000:]
 
@@ -203,7 +230,9 @@ class NodeProcess:
             if process.poll() is not None:
                 raise RuntimeError(f"the node ended with status {process.returncode}: {self._tail()}")
             found = endpoints.read(self.data_dir)
-            if found is not None and found.pid == process.pid and _is_ready(found.internal):
+            with self._inside():
+                is_ready = found is not None and found.pid == process.pid and _is_ready(found.internal)
+            if found is not None and is_ready:
                 self._found = found
                 self._port = urlsplit(found.public).port or 0
                 return
