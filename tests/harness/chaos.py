@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tests.harness.checker import History
     from tests.harness.deployment import Deployment
 
-PATIENCE_SECONDS: Final = 60.0  # until clients must get on after a fault, and until all have read everything
 LOOK_SECONDS: Final = 0.02
 PROMPT_SECONDS: Final = 1.0  # within which a submit counts as available
 CALM_SECONDS: Final = (0.5, 2.0)  # between two rounds of faults
@@ -111,9 +110,11 @@ class Crowd:
         deployment: What they talk to.
         load: What they do.
         drawn: Decides what is left open.
+        patience: Seconds that anything may take that nothing hinders.
     """
 
-    def __init__(self, deployment: Deployment, load: Load, drawn: random.Random) -> None:
+    def __init__(self, deployment: Deployment, load: Load, drawn: random.Random, patience: float) -> None:
+        self._patience = patience
         self._rooms = [f"room-{number}" for number in range(load.rooms)]
         self.clients = [
             ChaosClient(
@@ -133,7 +134,7 @@ class Crowd:
             NoProgress: One was not, after long.
         """
         begun = {client: len(client.sent) for client in self.clients}
-        await _wait("have no acknowledgement", lambda: [c.name for c, n in begun.items() if c.newest_acked < n])
+        await self._wait("have no acknowledgement", lambda: [c.name for c, n in begun.items() if c.newest_acked < n])
 
     async def finish(self) -> None:
         """Begin no more messages, and wait until all are acknowledged, and read by all.
@@ -143,7 +144,7 @@ class Crowd:
         """
         for client in self.clients:
             client.writing = False
-        await _wait("have unanswered messages", lambda: [c.name for c in self.clients if c.unanswered])
+        await self._wait("have unanswered messages", lambda: [c.name for c in self.clients if c.unanswered])
         await self._wait_read(self.clients)
 
     async def read_at_rest(self, deployment: Deployment) -> list[History]:
@@ -167,12 +168,25 @@ class Crowd:
                 nursery.cancel_scope.cancel()
         return [reader.history for reader in readers]
 
+    async def _wait(self, what: str, missing: Callable[[], list[str]]) -> None:
+        """Wait until nobody is missing any more.
+
+        Raises:
+            NoProgress: Some are, after long.
+        """
+        with trio.move_on_after(self._patience):
+            while missing():  # noqa: ASYNC110 - many clients change what is missing, thousands of times a second
+                await trio.sleep(LOOK_SECONDS)
+            return
+        if names := missing():
+            raise NoProgress(f"after {self._patience:g} s these {what}: {', '.join(names)}")
+
     async def _wait_read(self, readers: Sequence[ChaosClient]) -> None:
         tops = dict.fromkeys(self._rooms, 0)
         for client in self.clients:
             for room in client.rooms:
                 tops[room] = max(tops[room], client.top(room))
-        await _wait(
+        await self._wait(
             "have not read everything",
             lambda: [
                 reader.name for reader in readers if any(reader.offset(room) < tops[room] for room in reader.rooms)
@@ -188,12 +202,15 @@ class Run:
         seed: Of the generator that decides what the scenario and the clients do; when, the machine has a say in.
         seconds: Rounds of faults begin for so long; there is always one.
         longest: Seconds that one fault lasts at most.
+        patience: Seconds in which clients must get on after a fault, and all have read everything at the end.
+        command: The nodes' program.
     """
 
     scenario: Scenario
     seed: int
     seconds: float = 30.0
     longest: float = 30.0
+    patience: float = 60.0
     load: Load = Load()
     command: tuple[str, ...] = COMMAND
 
@@ -209,24 +226,28 @@ class Run:
         drawn = random.Random(f"{self.scenario.name} {self.seed}")
         deployment = OneNode(folder, drawn, replace(self.scenario.options, command=self.command))
         outcome = Outcome(self.scenario.name, self.seed)
-        histories: list[History] = []
-        crowd = Crowd(deployment, self.load, drawn)
+        crowd = Crowd(deployment, self.load, drawn, self.patience)
+        histories = [client.history for client in crowd.clients]
         try:
             async with deployment.running():
                 stage = Stage(deployment, drawn, self.longest, trio.current_time(), outcome.timeline)
-                await self._play(stage, crowd, histories, outcome)
-                outcome.seconds = trio.current_time() - stage.began
+                try:
+                    await self._play(stage, crowd, histories)
+                finally:
+                    outcome.seconds = trio.current_time() - stage.began
+                    deployment.kill_all()
+                    outcome.faults += judged(histories, deployment.data())
+                    if outcome.faults:
+                        deployment.keep_disks()
         except* (RuntimeError, AssertionError, NoProgress) as group:
             outcome.faults += [str(error) for error in leaves(group)]
-        histories += [client.history for client in crowd.clients]
         outcome.faults += [fault for client in crowd.clients for fault in client.faults]
-        outcome.faults += judged(histories, {name: node.data_dir for name, node in deployment.nodes.items()})
         measure(outcome, crowd)
         if outcome.faults:
             keep(folder, outcome, histories)
         return outcome
 
-    async def _play(self, stage: Stage, crowd: Crowd, histories: list[History], outcome: Outcome) -> None:
+    async def _play(self, stage: Stage, crowd: Crowd, histories: list[History]) -> None:
         async with trio.open_nursery() as nursery:
             for client in crowd.clients:
                 nursery.start_soon(client.run)
@@ -238,13 +259,12 @@ class Run:
                 stage.deployment.heal()
                 healed = trio.current_time()
                 await crowd.wait_progress()
-                stage.note(f"all clients get on, {trio.current_time() - healed:.2f} s after what hindered them")
+                stage.note(f"all clients get on again after {trio.current_time() - healed:.2f} s")
                 if trio.current_time() > until or any(client.faults for client in crowd.clients):
                     break
                 await trio.sleep(stage.drawn.uniform(*CALM_SECONDS))
             await crowd.finish()
             histories += await crowd.read_at_rest(stage.deployment)
-            outcome.seconds = trio.current_time() - stage.began
             nursery.cancel_scope.cancel()
 
 
@@ -299,20 +319,6 @@ def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield error
 
 
-async def _wait(what: str, missing: Callable[[], list[str]]) -> None:
-    """Wait until nobody is missing any more.
-
-    Raises:
-        NoProgress: Some are, after long.
-    """
-    with trio.move_on_after(PATIENCE_SECONDS):
-        while missing():  # noqa: ASYNC110 - many clients change what is missing, thousands of times a second
-            await trio.sleep(LOOK_SECONDS)
-        return
-    if names := missing():
-        raise NoProgress(f"after {PATIENCE_SECONDS:g} s these {what}: {', '.join(names)}")
-
-
 def main(given: Sequence[str]) -> int:
     """Run scenarios under seeds, and say what was seen; 1 if anything is wrong, 2 if nothing could be run."""
     asked = _parse(given)
@@ -325,7 +331,7 @@ def main(given: Sequence[str]) -> int:
     failed = performed = 0
     for seed in range(asked.first, asked.first + asked.seeds):
         for name in asked.scenario or SCENARIOS:
-            run = Run(SCENARIOS[name], seed, asked.minutes * 60, asked.longest, load, command)
+            run = Run(SCENARIOS[name], seed, asked.minutes * 60, asked.longest, load=load, command=command)
             where = folder / f"{name}-{seed}"
             outcome = performed_or_why_not(run, where)
             if isinstance(outcome, str):

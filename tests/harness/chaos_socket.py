@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
-
-if TYPE_CHECKING:
-    import trio
+import trio
 
 PATH: Final = "/connection/websocket"
 CHUNK_BYTES: Final = 262_144
@@ -45,6 +43,7 @@ class ChaosSocket:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._got = bytearray()
+        self._sending = trio.Lock()
 
     async def open(self, host: str) -> None:
         """Upgrade to WebSocket.
@@ -71,7 +70,7 @@ class ChaosSocket:
         Raises:
             trio.BrokenResourceError: The other end is gone.
         """
-        await self._stream.send_all(frame(TEXT, b"\n".join(map(_encode, messages))))
+        await self._send(TEXT, b"\n".join(map(_encode, messages)))
 
     async def receive(self) -> list[dict[str, Any]]:
         """What came next: replies and pushes; an empty object is a ping, which was answered.
@@ -86,14 +85,18 @@ class ChaosSocket:
                 if opcode == TEXT:
                     found += map(_decode, payload.splitlines())
                 elif opcode == PING:
-                    await self._stream.send_all(frame(PONG, payload))
+                    await self._send(PONG, payload)
                 elif opcode == CLOSE:
                     raise SocketEnded(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace"))
             if {} in found:
-                await self._stream.send_all(frame(TEXT, b"{}"))
+                await self._send(TEXT, b"{}")
             if found:
                 return found
             await self._receive()
+
+    async def _send(self, opcode: int, payload: bytes) -> None:
+        async with self._sending:
+            await self._stream.send_all(frame(opcode, payload))
 
     async def _receive(self) -> None:
         chunk = await self._stream.receive_some(CHUNK_BYTES)

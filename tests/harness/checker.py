@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HIDDEN: Final = ""
 """The body of what is served as a placeholder."""
 
+SHOWN: Final = 40  # characters of a body
+
 Chains = dict[int, dict[int, bytes]]
 """Of one log: by shard and lsn, the chain there."""
 
@@ -230,11 +232,8 @@ def _see(history: History, room: _Room, seen: Seen) -> Iterator[Fault]:
     if place is None or (place.body == HIDDEN and place.cmid == seen.cmid):
         room.places[sequence] = _Place(seen.cmid, seen.body, seen.target, client)
     elif place.cmid != seen.cmid or (seen.body not in (HIDDEN, place.body) or seen.target != place.target):
-        yield _fault(
-            Rule.TWO_BODIES,
-            room,
-            f"{sequence} is {place.cmid} {place.body!r} for {place.client} and {seen.cmid} {seen.body!r} for {client}",
-        )
+        one, other = f"{place.cmid} {place.body[:SHOWN]!r}", f"{seen.cmid} {seen.body[:SHOWN]!r}"
+        yield _fault(Rule.TWO_BODIES, room, f"{sequence} is {one} for {place.client} and {other} for {client}")
 
 
 def _ends(room: _Room, settled: set[str], resting: set[str]) -> Iterator[Fault]:
@@ -271,7 +270,7 @@ def _places(room: _Room) -> Iterator[Fault]:
         if written is None:
             yield _fault(Rule.INVENTED, room, f"{place.client} was given {place.cmid} at {sequence}; nobody wrote it")
         elif place.body not in (HIDDEN, written.body) or place.target != written.target:
-            text = f"{place.client} was given {place.cmid} at {sequence} as {place[1:3]}, it is {written[3:]}"
+            text = f"{place.client} was given {place.cmid} at {sequence} as {place.body[:SHOWN]!r} about {place.target}"
             yield _fault(Rule.INVENTED, room, text)
         if place.target and not 0 < place.target < sequence:
             yield _fault(Rule.TARGET, room, f"{place.cmid} at {sequence} removes {place.target}")

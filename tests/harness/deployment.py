@@ -6,6 +6,7 @@ subclasses say: `OneNode` here.
 
 from __future__ import annotations
 
+import shutil
 import signal
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -212,6 +213,21 @@ class Deployment(ABC):
     def set_clock(self, name: str, seconds: float) -> None:
         """Its wall clock is so far from this machine's, from the next second on; the monotonic one stays."""
         _set_clock(self._clock(name), seconds)
+
+    def kill_all(self) -> None:
+        """SIGKILL to all nodes."""
+        for node in self.nodes.values():
+            node.kill()
+
+    def data(self) -> dict[str, Path]:
+        """The data directories, by node."""
+        return {name: node.data_dir for name, node in self.nodes.items()}
+
+    def keep_disks(self) -> None:
+        """Copy what lies on small disks to where it outlives them."""
+        for name, node in self.nodes.items():
+            if name in self.disks:
+                shutil.copytree(node.data_dir, self.folder / name / "data", dirs_exist_ok=True)
 
     def heal(self) -> None:
         """Undo what a scenario may have done to network and clocks; processes are its own matter."""
