@@ -19,20 +19,21 @@ import trio
 from router.errors import RouterError
 from router.log_tools import verify
 from tests.harness import checker, mutants, read_log
-from tests.harness.chaos_client import ChaosClient
+from tests.harness.chaos_client import ChaosClient, leaves
 from tests.harness.chaos_scenarios import AWAITED, SCENARIOS, Scenario, Stage
 from tests.harness.deployment import OneNode
 from tests.harness.namespaces import NotPermitted
 from tests.harness.node_process import COMMAND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.harness.checker import History
     from tests.harness.deployment import Deployment
 
 LOOK_SECONDS: Final = 0.02
 PROMPT_SECONDS: Final = 1.0  # within which a submit counts as available
+MOST_NAMED: Final = 3  # clients in a message
 CALM_SECONDS: Final = (0.5, 2.0)  # between two rounds of faults
 ROOMS_OF_A_CLIENT: Final = 2
 
@@ -134,7 +135,7 @@ class Crowd:
             NoProgress: One was not, after long.
         """
         begun = {client: len(client.sent) for client in self.clients}
-        await self._wait("have no acknowledgement", lambda: [c.name for c, n in begun.items() if c.newest_acked < n])
+        await self._wait("have no acknowledgement", lambda: [c for c, n in begun.items() if c.newest_acked < n])
 
     async def finish(self) -> None:
         """Begin no more messages, and wait until all are acknowledged, and read by all.
@@ -144,7 +145,7 @@ class Crowd:
         """
         for client in self.clients:
             client.writing = False
-        await self._wait("have unanswered messages", lambda: [c.name for c in self.clients if c.unanswered])
+        await self._wait("have unanswered messages", lambda: [c for c in self.clients if c.unanswered])
         await self._wait_read(self.clients)
 
     async def read_at_rest(self, deployment: Deployment) -> list[History]:
@@ -168,7 +169,7 @@ class Crowd:
                 nursery.cancel_scope.cancel()
         return [reader.history for reader in readers]
 
-    async def _wait(self, what: str, missing: Callable[[], list[str]]) -> None:
+    async def _wait(self, what: str, missing: Callable[[], list[ChaosClient]]) -> None:
         """Wait until nobody is missing any more.
 
         Raises:
@@ -178,8 +179,9 @@ class Crowd:
             while missing():  # noqa: ASYNC110 - many clients change what is missing, thousands of times a second
                 await trio.sleep(LOOK_SECONDS)
             return
-        if names := missing():
-            raise NoProgress(f"after {self._patience:g} s these {what}: {', '.join(names)}")
+        if clients := missing():
+            names = ", ".join(f"{client.name} ({client.problem or 'connected'})" for client in clients[:MOST_NAMED])
+            raise NoProgress(f"after {self._patience:g} s {len(clients)} clients {what}: {names}")
 
     async def _wait_read(self, readers: Sequence[ChaosClient]) -> None:
         tops = dict.fromkeys(self._rooms, 0)
@@ -188,9 +190,7 @@ class Crowd:
                 tops[room] = max(tops[room], client.top(room))
         await self._wait(
             "have not read everything",
-            lambda: [
-                reader.name for reader in readers if any(reader.offset(room) < tops[room] for room in reader.rooms)
-            ],
+            lambda: [reader for reader in readers if any(reader.offset(room) < tops[room] for room in reader.rooms)],
         )
 
 
@@ -308,15 +308,6 @@ def keep(folder: Path, outcome: Outcome, histories: Sequence[History]) -> None:
         for history in histories:
             for event in history.events:
                 file.write(msgspec.json.encode([history.client, type(event).__name__, *event]) + b"\n")
-
-
-def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """The exceptions in a group of groups."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from leaves(error)
-        else:
-            yield error
 
 
 def main(given: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from tests.harness.read_log import body_of
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     Dial = Callable[[], Awaitable[trio.SocketStream]]
 
@@ -98,6 +98,7 @@ class ChaosClient:
         faults: What no checker need be asked about.
         connections: How many it has had.
         newest_acked: Of its messages that are acknowledged, the number of the last; -1: there are none.
+        problem: Why the last of its connections ended.
         writing: Whether it begins messages; what it began it finishes anyway.
     """
 
@@ -117,6 +118,7 @@ class ChaosClient:
         self.writing = True
         self.connections = 0
         self.newest_acked = -1
+        self.problem = ""
         self._dial, self._drawn, self._rate, self._window = dial, drawn, rate, window
         self._cursors = {room: Cursor(_intern(room)) for room in rooms}
         self._pending: dict[str, Sent] = {}
@@ -301,8 +303,8 @@ class ChaosClient:
                     nursery.start_soon(self._write, socket)
                     nursery.start_soon(self._watch)
                     await self._read(socket)
-        except* (OSError, SocketEnded, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            pass  # it tries again
+        except* (OSError, SocketEnded, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as ends:
+            self.problem = "; ".join(dict.fromkeys(f"{type(end).__name__} {end}" for end in leaves(ends)))
         finally:
             self._asked.clear()
             self._output.clear()
@@ -360,3 +362,12 @@ class ChaosClient:
         self._output.append({"id": self._id, name: body})
         self._turn.set()
         self._turn = trio.Event()
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions in a group of groups."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error

@@ -158,6 +158,18 @@ async def _cut_clients(stage: Stage) -> None:
     await trio.sleep(away)
 
 
+async def _kill_unheard(stage: Stage) -> None:
+    network, name, away = stage.deployment.network, stage.node(), stage.seconds(0.3)
+    assert network is not None
+    stage.note(f"the clients do not hear {name}, which goes on for {away:.1f} s and is killed")
+    network.deafen(CLIENTS, name)
+    await trio.sleep(away)
+    await stage.deployment.kill(name)
+    network.heal()
+    await stage.deployment.start(name)
+    stage.note(f"{name} is ready again")
+
+
 async def _path(stage: Stage) -> None:
     proxy, away = stage.deployment.proxy, stage.seconds(0.5)
     match stage.drawn.randrange(3):
@@ -186,6 +198,12 @@ _ALL: Final = (
     Scenario("disk", "a node's disk fills up, and is freed", _disk, Options(small_disk=True)),
     Scenario("roll", "SIGTERM and start of one node after another", _roll),
     Scenario("cut", "clients and a node are cut from each other, also one way", _cut_clients, Options(network=True)),
+    Scenario(
+        "unheard",
+        "kill -9 of a node that clients no longer hear: what it has kept, they send again",
+        _kill_unheard,
+        Options(network=True),
+    ),
     Scenario("path", "the path through the balancer is slow, stalls, breaks", _path),
 )
 SCENARIOS: Final = {scenario.name: scenario for scenario in _ALL}

@@ -13,21 +13,22 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import trio
 from typing_extensions import override
 
-from tests.harness.namespaces import Network, NotPermitted
+from tests.harness.namespaces import Network
 from tests.harness.node_process import COMMAND, NodeProcess
 from tests.harness.small_disk import SmallDisk
 from tests.harness.tcp_balancer import TcpBalancer
 from tests.harness.tcp_proxy import TcpProxy, connect, listen
+from tests.harness.wall_clock import WallClock
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     from tests.harness.tcp_proxy import Address
 
@@ -36,8 +37,6 @@ CLIENTS: Final = "clients"
 PORT: Final = 8000
 DIAL_SECONDS: Final = 1.0  # for a connection to a node; then the next is tried
 DISK_BYTES: Final = 48 << 20  # a minute of load takes a few MiB; what is filled up takes memory
-FAKETIME: Final = "faketime/libfaketimeMT.so.1"
-LIBRARIES: Final = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib")
 
 
 @dataclass(slots=True, frozen=True)
@@ -85,13 +84,15 @@ class Deployment(ABC):
         network: The hosts; None: all is on this machine's loopback.
         proxy: What stands before all nodes: a balancer's path, which can delay, stall and reset.
         nodes: The processes, by name.
-        disks: Where they were wanted, by node.
+        clocks: Where they were wanted, by node.
+        disks: The same.
     """
 
     def __init__(self, folder: Path, drawn: random.Random, options: Options = Options()) -> None:
         self.folder, self.options = folder, options
         self.network: Network | None = None
         self.nodes: dict[str, NodeProcess] = {}
+        self.clocks: dict[str, WallClock] = {}
         self.disks: dict[str, SmallDisk] = {}
         self._balancer = TcpBalancer([])
         self.proxy = TcpProxy(self._balancer.dial, drawn)
@@ -211,8 +212,8 @@ class Deployment(ABC):
         self.nodes[name].tell(signal.SIGCONT)
 
     def set_clock(self, name: str, seconds: float) -> None:
-        """Its wall clock is so far from this machine's, from the next second on; the monotonic one stays."""
-        _set_clock(self._clock(name), seconds)
+        """Its wall clock is so far from this machine's, from now on; the monotonic one stays."""
+        self.clocks[name].set(seconds)
 
     def kill_all(self) -> None:
         """SIGKILL to all nodes."""
@@ -235,9 +236,8 @@ class Deployment(ABC):
             self.network.heal()
         self.proxy.delay(0)
         self.proxy.flow()
-        if self.options.clock:
-            for name in self.nodes:
-                self.set_clock(name, 0)
+        for clock in self.clocks.values():
+            clock.set(0)
         for disk in self.disks.values():
             disk.free()
 
@@ -253,8 +253,8 @@ class Deployment(ABC):
             settings["LISTEN__HOST"] = self.network.address(name)
         environment: dict[str, str] = {}
         if self.options.clock:
-            self.set_clock(name, 0)
-            environment = _faketime(self._clock(name))
+            self.clocks[name] = WallClock(folder)
+            environment = self.clocks[name].environment
         if self.options.small_disk:
             self.disks[name] = stack.enter_context(SmallDisk(folder / "disk", DISK_BYTES))
         return NodeProcess(
@@ -279,9 +279,6 @@ class Deployment(ABC):
             yield
             nursery.cancel_scope.cancel()
 
-    def _clock(self, name: str) -> Path:
-        return self.folder / name / "clock"
-
 
 class OneNode(Deployment):
     """One node, as `chat-node run` starts it today."""
@@ -294,27 +291,3 @@ class OneNode(Deployment):
     @override
     def plans(self) -> Sequence[NodePlan]:
         return [NodePlan("node", settings={"HUB__DRAIN_SECONDS": 5})]
-
-
-def _faketime(clock: Path) -> dict[str, str]:
-    """Variables of a process whose wall clock a file sets.
-
-    Raises:
-        NotPermitted: libfaketime is missing.
-    """
-    for folder in LIBRARIES:
-        library = Path(folder) / FAKETIME
-        if library.exists():
-            return {
-                "LD_PRELOAD": str(library),
-                "FAKETIME_TIMESTAMP_FILE": str(clock),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
-    raise NotPermitted("libfaketime is missing: apt-get install faketime")
-
-
-def _set_clock(clock: Path, seconds: float) -> None:
-    draft = clock.with_suffix(".draft")
-    draft.write_text(f"{seconds:+.3f}\n")
-    draft.replace(clock)
