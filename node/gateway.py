@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from router.entry import Entry
     from router.errors import StorageFault
     from router.events import History, Outcome
+    from router.events import Page as RouterPage
     from router.ids import RoomId
     from router.room import RoomState
-    from router.runtime import Page as RouterPage
     from router.runtime import Router
 
 META: Final = int(Kind.META)

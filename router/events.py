@@ -15,7 +15,7 @@ import msgspec
 from router.entry import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from router.ids import MemberId, RoomId, ShardId
 
@@ -169,6 +169,7 @@ class Away(Enum):
     OVERLOADED = "too much is waiting for the disk"
     CLOSING = "the node is shutting down"
     MOVED = "the room is another node's"
+    UNREACHABLE = "the room's primary can't be reached"
 
 
 @dataclass(slots=True, frozen=True)
@@ -221,6 +222,22 @@ class History:
     limit: int
     reverse: bool
     max_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class Page:
+    """Part of a room's history.
+
+    Attributes:
+        entries: Visible entries, dense; oldest first, or newest first if the read was reverse. What was removed is
+            without its body, see `Entry.removal`.
+        floor: Entries up to this sequence are no longer on this disk, or were removed.
+        head: The room's newest committed sequence at the moment of the answer.
+    """
+
+    entries: Sequence[Entry]
+    floor: int
+    head: int
 
 
 @dataclass(slots=True, frozen=True)

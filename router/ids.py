@@ -36,6 +36,26 @@ class Position(NamedTuple):
     offset: int
 
 
+class Place(NamedTuple):
+    """A place in a room's log, of which clients see only the sequence.
+
+    An entry that is seen has the sequence after that of the place before it, any other the `meta_n` after; so the sum
+    of both rises by one from each entry of a room to the next.
+
+    Attributes:
+        sequence: Of the last visible entry before the place.
+        meta_n: Of the last META or MARKS entry before it.
+    """
+
+    sequence: int
+    meta_n: int
+
+    @property
+    def ordinal(self) -> int:
+        """How many entries of the room there are before it."""
+        return self.sequence + self.meta_n
+
+
 class MemberId(NamedTuple):
     """A member of a shard: a node together with its disk.
 

@@ -141,6 +141,13 @@ class RoomCache:
             self.bytes -= state.size
         return dropped
 
+    def remove(self, state: RoomState) -> None:
+        """Keep a room no more, whatever is in it."""
+        del self._rooms[state.room]
+        self.bytes -= state.size
+        state.size = 0
+        state.entries.clear()
+
     def extend(self, state: RoomState, entry: Entry) -> None:
         """A visible entry was committed: it is the room's newest."""
         size = len(entry.wire) + ENTRY_OVERHEAD

@@ -31,7 +31,7 @@ from router.completions import (
     Trimmed,
 )
 from router.errors import StorageFault
-from router.events import Away, Configuration, History, Submit
+from router.events import Away, Configuration, History, Page, Submit
 from router.ids import MemberId, RoomId, sender_id
 from router.keyfilter import KeyFilter
 from router.register import Answer
@@ -95,22 +95,6 @@ class Edge(Protocol):
 
     def failed(self, told: Callable[..., None], error: Exception) -> None:
         """Who was told an outcome could not take it; nobody else is to suffer for it."""
-
-
-@dataclass(slots=True, frozen=True)
-class Page:
-    """Part of a room's history.
-
-    Attributes:
-        entries: Visible entries, dense; oldest first, or newest first if the read was reverse. What was removed is
-            without its body, see `Entry.removal`.
-        floor: Entries up to this sequence are no longer on this disk, or were removed.
-        head: The room's newest committed sequence at the moment of the answer.
-    """
-
-    entries: Sequence[Entry]
-    floor: int
-    head: int
 
 
 Read = Callable[[Page | Away], None]

@@ -8,12 +8,11 @@ import pytest
 
 from router import log, retention
 from router.entry import Entry, Kind
-from router.events import Away, Batch, History, Outcome, Submit
+from router.events import Away, Batch, History, Outcome, Page, Submit
 from router.log_schema import FILE_NAME
 from router.log_tools import export, stat, verify
 from router.retention import Keep
 from router.room_values import HISTORY_REMOVED
-from router.runtime import Page
 from router.tail import Hold
 from tests.harness.log_writer import NOW_MS, LogWriter, read
 from tests.router.test_retention import A, B

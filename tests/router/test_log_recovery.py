@@ -16,10 +16,10 @@ from router.completions import Completion, Filed, Halted, HistoryRead, KeysFound
 from router.effects import ClusterOptions
 from router.entry import GENESIS, Entry, Kind, make
 from router.errors import StorageFault
-from router.events import Away, Batch, History, Truncate, fingerprint
+from router.events import Away, Batch, History, Page, Truncate, fingerprint
 from router.ids import RoomId, dedupe_key
 from router.log import Log, LogOptions
-from router.runtime import Page, Router
+from router.runtime import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

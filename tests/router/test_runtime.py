@@ -11,10 +11,10 @@ import pytest
 from router import log as log_module
 from router.effects import ClusterOptions
 from router.entry import Entry, Kind
-from router.events import Away, Duplicate, History, Outcome, Refusal, Submit
+from router.events import Away, Duplicate, History, Outcome, Page, Refusal, Submit
 from router.ids import RoomId
 from router.log import Log, LogOptions
-from router.runtime import Page, Router
+from router.runtime import Router
 from router.tail import Tail, TailQuery
 
 if TYPE_CHECKING:
