@@ -159,6 +159,21 @@ def known_certificate(folder: Path) -> Certificate | None:
         raise storage_fault(error, path) from error
 
 
+def check_alone(folder: Path) -> None:
+    """See that a log may be used by a node alone, with its own register.
+
+    Raises:
+        StorageFault: It is of a cluster, whose register says who is primary; or it can't be read.
+    """
+    certificate = known_certificate(folder)
+    if certificate is not None:
+        raise StorageFault(
+            "birth",
+            f"The log in {folder} is of the cluster {certificate.birth}: a node by itself would take messages for rooms"
+            " that other nodes serve. Give cluster.listen and cluster.central, or another --data-dir.",
+        )
+
+
 def _certificate_in(meta: Mapping[str, bytes]) -> Certificate | None:
     value = meta.get(_CERTIFICATE)
     if value is None:

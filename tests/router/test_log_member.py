@@ -16,7 +16,7 @@ from router.events import Batch, Configuration, Promise
 from router.ids import MemberId, RoomId
 from router.log import Log, LogOptions
 from router.log_check import LogMeta
-from router.log_member import adopt, known_certificate, read_member
+from router.log_member import adopt, check_alone, known_certificate, read_member
 from router.log_schema import FILE_NAME
 from router.register_wire import Certificate
 from tests.harness.log_writer import SHARD, LogWriter
@@ -70,6 +70,15 @@ def test_the_newest_certificate_is_remembered_for_when_the_register_is_away(tmp_
         assert known_certificate(tmp_path) == newer
     finally:
         log.close()
+
+
+def test_a_log_of_a_cluster_is_not_for_a_node_alone(tmp_path: Path) -> None:
+    check_alone(tmp_path / "new")
+    opened(tmp_path, 128)
+    check_alone(tmp_path)
+    adopt(tmp_path, CERTIFICATE, durable=False)
+    with pytest.raises(StorageFault, match="is of the cluster c0ffee: a node by itself would take"):
+        check_alone(tmp_path)
 
 
 def test_a_node_that_was_alone_remembers_the_certificate_made_of_it(
