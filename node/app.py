@@ -42,6 +42,7 @@ from node.hub import Hub, HubOptions
 from node.jwks import KeySets
 from node.listening import open_listeners
 from node.logs import events
+from node.meeting import met
 from node.metrics import Build, Metrics, scraper
 from node.origins import Pages
 from node.protobuf import ProtobufCodec
@@ -58,13 +59,18 @@ from node.vitals import Condition, Vitals, watched_gc
 from node.webhooks import Webhooks
 from router.effects import ClusterOptions
 from router.log import Log, LogOptions
+from router.mesh import MeshRouter
 from router.retention import Keep
 from router.runtime import Router
+from router.shard import ShardOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_config.schema import Config
     from node.connection import Connection
     from node.connection import Session as AnySession
+    from node.meeting import Met
     from node.origins import Arrival
     from router.ids import RoomId
 
@@ -83,17 +89,25 @@ async def run(config: Config, *, task_status: trio.TaskStatus[Endpoints]) -> Non
         NodeFault, RouterError: It can't start.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    data_dir = config.node.data_dir
     enough = descriptors.connections_within(descriptors.raise_limit())
     most = config.limits.connections or enough
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    node = _node_name(config)
+    async with met(config, node) as others:
+        await _run(config, node, wake, most, others, task_status)
+
+
+async def _run(  # noqa: PLR0913, PLR0917 - what is known before the log is opened
+    config: Config, node: str, wake: int, most: int, others: Met | None, task_status: trio.TaskStatus[Endpoints]
+) -> None:
+    data_dir = config.node.data_dir
     store = await trio.to_thread.run_sync(
-        partial(Log.open, data_dir, _log_options(config), partial(os.eventfd_write, wake, 1))
+        partial(Log.open, data_dir, _log_options(config, others), partial(os.eventfd_write, wake, 1))
     )
     try:
         metrics = Metrics()
         with watched_gc(metrics.gc_pause_seconds):
-            await _serve(config, store, wake, metrics, most, task_status)
+            await _serve(config, node, store, wake, metrics, most, others, task_status)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
@@ -101,9 +115,9 @@ async def run(config: Config, *, task_status: trio.TaskStatus[Endpoints]) -> Non
 
 
 async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every part of a node is named here once
-    config: Config, store: Log, wake: int, metrics: Metrics, most: int, task_status: trio.TaskStatus[Endpoints]
-) -> None:
-    node = _node_name(config)
+    config: Config, node: str, store: Log, wake: int, metrics: Metrics, most: int, others: Met | None,
+    task_status: trio.TaskStatus[Endpoints],
+) -> None:  # fmt: skip
     listen, limits, hub_config = config.listen, config.limits, config.hub
     condition = Condition()
     wire = Wire(JsonCodec(limits.commands_per_frame), WEB_SOCKET_TEXT)
@@ -114,7 +128,7 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     throttle = Throttle(rates) if any(across) else None
     ring = partial(os.eventfd_write, wake, 1)
     gateway = Gateway(node, VERSION, config, metrics, condition, wire, throttle, ring)
-    router = Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
+    router = _router(config, node, store, gateway, others, ring)
     gateway.attach(router)
     if any(kind.presence_seconds or kind.tells_arrivals for kind in config.kinds.values()):
         gateway.attending = Attending(gateway, ring)
@@ -197,6 +211,9 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         nursery.start_soon(watch.run)
         nursery.start_soon(key_sets.run)
         nursery.start_soon(webhooks.run)
+        if isinstance(router, MeshRouter) and others is not None:
+            nursery.start_soon(router.run)
+            nursery.start_soon(others.watch_keys, router)
         condition.state = State.READY
         gc.collect()
         gc.freeze()
@@ -204,6 +221,18 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         task_status.started(where)
         await _until_told(hub, gateway, condition, config, certificates, watch, webhooks)
         nursery.cancel_scope.cancel()
+
+
+def _router(  # noqa: PLR0913, PLR0917 - what it is made of
+    config: Config, node: str, store: Log, gateway: Gateway, others: Met | None, ring: Callable[[], object]
+) -> Router | MeshRouter:
+    if others is None:
+        return Router(store, node, ClusterOptions(config.log.shards, cache_bytes=config.log.cache_bytes), gateway)
+    certificate = others.certificate
+    kept = ShardOptions(copies=certificate.copies, min_sync=certificate.min_sync)
+    options = ClusterOptions(certificate.shards, cache_bytes=config.log.cache_bytes, shard=kept)
+    mesh = others.options(config, node, store.meta.disk_id)
+    return MeshRouter(store, certificate, mesh, options, others.transport, gateway, ring)
 
 
 def _secret_of(authenticator: Authenticator, session: AnySession) -> str:
@@ -292,11 +321,12 @@ def _measure_log(store: Log, metrics: Metrics) -> None:
     metrics.log_queue_entries, metrics.unfiled_entries = statistics.queued, statistics.unfiled
 
 
-def _log_options(config: Config) -> LogOptions:
+def _log_options(config: Config, others: Met | None) -> LogOptions:
     settings = config.log
+    shards = settings.shards if others is None else others.certificate.shards
     return LogOptions(
         settings.commit_window_ms / 1000, settings.commit_entries, settings.durability is Durability.FSYNC,
-        settings.quota_bytes, settings.retention_bytes, settings.shards, settings.quarantine_bytes,
+        settings.quota_bytes, settings.retention_bytes, shards, settings.quarantine_bytes,
     )  # fmt: skip
 
 

@@ -51,9 +51,12 @@ if TYPE_CHECKING:
     from router.errors import StorageFault
     from router.events import History, Outcome
     from router.events import Page as RouterPage
-    from router.ids import RoomId
+    from router.ids import Place, RoomId
+    from router.mesh import MeshRouter
     from router.room import RoomState
     from router.runtime import Router
+
+    AnyRouter = Router | MeshRouter
 
 META: Final = int(Kind.META)
 _NOBODY: Final[Tenant[Room]] = Tenant()  # of a site that has nothing here
@@ -88,7 +91,7 @@ class Gateway:
         self.counters: Counters = metrics.sessions
         self._limits = config.limits
         self._metrics, self._condition, self._wire = metrics, condition, wire
-        self._router: Router | None = None
+        self._router: AnyRouter | None = None
         self._submit: Callable[[Submit], None]
         self._rooms: WeakValueDictionary[RoomId, Room] = WeakValueDictionary()
         self._populated: dict[RoomId, Room] = {}
@@ -104,13 +107,13 @@ class Gateway:
         self.watcher: Watcher | None = None
         """Told who comes and goes."""
 
-    def attach(self, router: Router) -> None:
+    def attach(self, router: AnyRouter) -> None:
         """The router that this gateway is the edge of."""
         self._router = router
         self._submit = router.submit
 
     @property
-    def router(self) -> Router:
+    def router(self) -> AnyRouter:
         """The router."""
         if self._router is None:
             raise RuntimeError("the gateway was used before it was attached to its router")
@@ -351,6 +354,14 @@ class Gateway:
         for deadline, count in waited.items():  # few: all that are read in a turn have the same
             self._metrics.delivery_seconds.observe(now - deadline + COMMAND_SECONDS, count)
 
+    def reset(self, state: RoomState, place: Place) -> None:
+        """A room goes on elsewhere than where its members are: they are told that they can't go on, and come back."""
+        room = self._rooms.get(state.room)
+        if room is not None:
+            for member in room.everybody():
+                member.lose()
+            room.replace(state, self.router.epoch_of(state), place.sequence)
+
     def persisted(self, done: Persisted) -> None:
         """A group commit took place."""
         metrics = self._metrics
@@ -428,7 +439,8 @@ class Gateway:
         notice = notice_of(entry)
         kind = self._kind_of(entry.room.channel) if self._tells else None
         if kind is not None and notice.event in kind.system_messages:
-            self.announce(entry.room, notice.event, notice.facts())
+            said_once = f"{notice.event}.{entry.meta_n}"  # all nodes with members of the room say it
+            self.announce(entry.room, notice.event, notice.facts(), said_once)
         if room is None:
             return
         room.rules = Rules.after(room.rules, room.state.values, entry)

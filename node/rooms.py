@@ -178,6 +178,14 @@ class Room:
                 floor = max(floor, state.cached_from - 1 + bisect_left(state.entries, oldest, key=_ts))
         return floor
 
+    def replace(self, state: RoomState, epoch: str, sequence: int) -> None:
+        """The room goes on as another state, from behind a sequence."""
+        state.pins += 1
+        self.state.pins -= 1
+        self.state, self.epoch = state, epoch
+        self.cursor.sequence = sequence
+        self.rules = Rules.of(state.values)
+
     def distribute(self) -> None:
         """Hand the gathered frames to the members' connections."""
         frames = self.frames

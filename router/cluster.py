@@ -151,6 +151,12 @@ class Cluster:
         """Whether this node is a shard's primary, and has taken over."""
         return shard in self._ready
 
+    def wish(self, number: ShardId) -> None:
+        """Somebody asks for a shard that this node does not serve: it comes into being, if it is to be here."""
+        row = self.row(number)
+        if not self._halted and (row is None or not row.members or row.primary == self.me):
+            self._want(self._shard(number))
+
     def confirm(self, shard: ShardId, done: Confirmed) -> None:
         """Ask whether this node still is a shard's primary; True only if its members said so after now (rule 12)."""
         known = self._shards.get(shard)

@@ -90,7 +90,7 @@ class Edge:
         self._ground = Ground(me, options, locate, mapping, random, serving)
         self._rooms = Rooms(self._ground)
         self._asks = Asks(self._ground)
-        self._submits = Submits(self._ground, boot, self._rooms.land)
+        self._submits = Submits(self._ground, boot, self._rooms.land, self._rooms.land_again)
 
     # -- the gateway's requests ----------------------------------------------------------------------------------
 

@@ -13,14 +13,14 @@ it comes from.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router.edge_ground import Reset
 from router.edge_stream import Stream
 from router.edge_wire import MAX_BYTES, MAX_ENTRIES, Fetch, Head, Open, topic_of
 from router.entry import decode
 from router.errors import CorruptEntry
-from router.events import Away, RoomRecord
+from router.events import Away, Duplicate, RoomRecord
 from router.ids import Place, RoomId
 from router.room import RoomCache, RoomState
 from router.timers import Timers
@@ -60,7 +60,7 @@ class _Followed:
         heard: When the primary said last where the room stands.
         patience: How long it may be silent.
         openers: Who waits for the room, and until when.
-        landed: Entries of submits that were answered before the entry could be handed on.
+        landed: Outcomes of submits that came before the entry could be handed on, who waits, and until when.
         unused_since: Since when nobody needs it, as far as was noticed.
         planned: When its timer is due.
     """
@@ -78,7 +78,7 @@ class _Followed:
         self.patience = 0
         self.node: str | None = None
         self.openers: list[tuple[Callable[[RoomState | Away], None], int]] = []
-        self.landed: list[tuple[Entry, Callable[[Entry], None], int]] = []
+        self.landed: list[tuple[Entry | Duplicate, Callable[[Any], None], int]] = []
         self.unused_since = FOREVER
         self.planned = FOREVER
 
@@ -249,11 +249,20 @@ class Rooms:
             self._ground.answer(done, entry)
             return
         self._take(followed, entry)
-        if entry.sequence + entry.meta_n <= followed.stream.place.ordinal:
+        if _is_handed_on(entry, followed.stream.place):
             self._ground.answer(done, entry)
         else:
             followed.landed.append((entry, done, deadline))
         self._advance(followed)
+
+    def land_again(self, room: RoomId, first: Duplicate, done: Callable[[Any], None], deadline: int) -> None:
+        """A submit repeats an entry that was made before: likewise, as who waits looks at it."""
+        followed = self._rooms.get(room)
+        if followed is None or followed.stream is None or _is_handed_on(first, followed.stream.place):
+            self._ground.answer(done, first)
+        else:
+            followed.landed.append((first, done, deadline))
+            self._plan(followed)
 
     def tick(self) -> None:
         """Time has passed."""
@@ -379,7 +388,7 @@ class Rooms:
         if stream is None:
             return
         if followed.landed:
-            self._tell_landed(followed, stream.place.ordinal)
+            self._tell_landed(followed, stream.place)
         if followed.phase is Phase.LIVE and stream.behind:
             followed.phase, followed.tries = Phase.GAP, 0
             here = followed.node == self._ground.me
@@ -390,12 +399,12 @@ class Rooms:
         self.cache.shrink()
         self._plan(followed)
 
-    def _tell_landed(self, followed: _Followed, index: int) -> None:
-        waiting: list[tuple[Entry, Callable[[Entry], None], int]] = []
+    def _tell_landed(self, followed: _Followed, place: Place) -> None:
+        waiting: list[tuple[Entry | Duplicate, Callable[[Any], None], int]] = []
         for landed in followed.landed:
-            entry, done, deadline = landed
-            if entry.sequence + entry.meta_n <= index or deadline <= self._ground.now:
-                self._ground.answer(done, entry)
+            outcome, done, deadline = landed
+            if _is_handed_on(outcome, place) or deadline <= self._ground.now:
+                self._ground.answer(done, outcome)
             else:
                 waiting.append(landed)
         followed.landed = waiting
@@ -406,7 +415,7 @@ class Rooms:
             ground.answer(followed.openers.pop(0)[0], Away.UNREACHABLE)
         stream = followed.stream
         if stream is not None:
-            self._tell_landed(followed, stream.place.ordinal)
+            self._tell_landed(followed, stream.place)
         if self._is_unused(followed):
             self._drop(followed)
             return
@@ -459,3 +468,10 @@ class Rooms:
         if due < followed.planned:
             followed.planned = due
             self.timers.set(followed, due)
+
+
+def _is_handed_on(outcome: Entry | Duplicate, place: Place) -> bool:
+    """Whether members have been handed what a submit has made, or repeats."""
+    if isinstance(outcome, Duplicate):
+        return outcome.sequence <= place.sequence
+    return outcome.sequence + outcome.meta_n <= place.ordinal

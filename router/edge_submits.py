@@ -6,12 +6,12 @@ once. In a queue's session nothing overtakes anything (`router/serving_order.py`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router.edge_ground import AGAIN
 from router.edge_link import Numbered
 from router.entry import Entry
-from router.events import Away, Refusal
+from router.events import Away, Duplicate, Refusal
 from router.timers import Timers
 
 if TYPE_CHECKING:
@@ -53,12 +53,14 @@ class Submits:
         ground: Of the edge.
         boot: Of this process; no other has it.
         landed: Takes an entry that was made, the generation of its room, who waits for it, and until when.
+        repeated: Takes the room of an entry that was made before, where, who waits, and until when.
     """
 
     def __init__(
-        self, ground: Ground, boot: str, landed: Callable[[Entry, int, Callable[[Entry], None], int], None]
-    ) -> None:
-        self._ground, self._boot, self._landed = ground, boot, landed
+        self, ground: Ground, boot: str, landed: Callable[[Entry, int, Callable[[Any], None], int], None],
+        repeated: Callable[[RoomId, Duplicate, Callable[[Any], None], int], None],
+    ) -> None:  # fmt: skip
+        self._ground, self._boot, self._landed, self._repeated = ground, boot, landed, repeated
         self._queues: dict[RoomId, _Queue] = {}
         self._pending: dict[int, _Pending] = {}
         self.timers: Timers[_Queue] = Timers()
@@ -99,6 +101,8 @@ class Submits:
         pending.queue.attempt = 0
         if isinstance(outcome, Entry):
             self._landed(outcome, generation, pending.submit.done, pending.deadline)
+        elif isinstance(outcome, Duplicate):
+            self._repeated(pending.submit.room, outcome, pending.submit.done, pending.deadline)
         else:
             self._ground.answer(pending.submit.done, outcome)
 
