@@ -105,8 +105,18 @@ def encode(batches: Sequence[Batch]) -> bytes:
         [commit for batch in batches for commit in batch.commits.items()],
         b"".join([entry.wire for batch in batches for entry in batch.entries]),
     )
+    return _seal(frame)
+
+
+def _seal(frame: Frame) -> bytes:
     body = bytes((VERSION,)) + _encode(frame)
     return body + crc32(body).to_bytes(CHECK_BYTES)
+
+
+def carried(truncations: list[tuple[int, int]], wires: list[bytes]) -> tuple[bytes, dict[int, int]]:
+    """A frame with entries that stand in frames before it, which it truncates; and the last lsn of each shard in it."""
+    highest = {entry.shard: entry.lsn for entry in (decode_entry(wire, None) for wire in wires)}
+    return _seal(Frame([], truncations, [], b"".join(wires))), highest
 
 
 def decode(data: bytes) -> Frame:

@@ -1,10 +1,14 @@
-"""The journal's end: frames are written to it, and those whose entries are all filed are dropped from its beginning."""
+"""The journal's end: frames are written to it, and those whose entries are all filed are dropped from its beginning.
+
+What a member has of a shard and nobody commits, as the shard goes on elsewhere, would keep all frames behind it for
+ever. So when much was written behind it, it is written again at the end.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router import journal
 from router.entry import GENESIS, decode
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from router.ids import ShardId
     from router.quarantine import Quarantine
     from router.replay import Replay
+
+
+CARRY_BYTES: Final = 256 << 20  # of frames behind one that is kept by what nobody commits
 
 
 class JournalWriter:
@@ -38,6 +45,8 @@ class JournalWriter:
         self._execute, self._quarantine, self._committed = connection.execute, quarantine, committed
         self._frames = deque(found.frames)
         self._next = found.next_frame
+        self._first = 0  # frame, and the bytes that were written since it became the first
+        self._behind = 0
         self._commits = {shard: tail.commit for shard, tail in found.recovered.shards.items()}
 
     def write(self, batches: Sequence[Batch]) -> int:
@@ -59,9 +68,7 @@ class JournalWriter:
         return size + self._write(batches[start:])
 
     def _write(self, batches: Sequence[Batch]) -> int:
-        number, self._next = self._next, self._next + 1
         frame = journal.encode(batches)
-        self._execute("INSERT INTO journal(n, frame) VALUES (?, ?)", (number, frame))
         highest: dict[int, int] = {}
         for batch in batches:
             for promise in batch.promises:
@@ -72,20 +79,33 @@ class JournalWriter:
                 )
             for entry in batch.entries:
                 highest[entry.shard] = entry.lsn
-        self._frames.append((number, highest))
+        self._put(frame, highest)
         return len(frame)
+
+    def _put(self, frame: bytes, highest: dict[int, int]) -> None:
+        self._execute("INSERT INTO journal(n, frame) VALUES (?, ?)", (self._next, frame))
+        self._frames.append((self._next, highest))
+        self._next += 1
+        self._behind += len(frame)
 
     def _set_aside(self, truncations: Sequence[Truncate]) -> None:
         """Move what is truncated to quarantine."""
         ends = {truncation.shard: truncation.lsn for truncation in truncations}
         for shard, lsn in ends.items():
-            commit = max(self._commits.get(shard, 0), self._committed(shard))
+            commit = self._commit(shard)
             if lsn < commit:
                 raise BrokenInvariant(f"shard {shard}: truncation to {lsn}, below the commit {commit}")
+        self._quarantine.add(self._take_above(ends), int(time.time() * 1000))
+
+    def _commit(self, shard: ShardId) -> int:
+        return max(self._commits.get(shard, 0), self._committed(shard))
+
+    def _take_above(self, ends: Mapping[ShardId, int]) -> list[bytes]:
+        """The entries above the ends of their shards' logs, which the frames are kept for no longer."""
         frames = [frame for frame in self._frames if passes(frame[1], ends)]
         wires = [wire for number, highest in frames for wire in self._above(number, highest, ends)]
         cut_frames(self._frames, ends)
-        self._quarantine.add(wires, int(time.time() * 1000))
+        return wires
 
     def _above(self, number: int, highest: Mapping[ShardId, int], ends: Mapping[ShardId, int]) -> Iterator[bytes]:
         """The entries of a frame that were part of their shards' logs until now, and are above their ends."""
@@ -100,7 +120,8 @@ class JournalWriter:
 
         What is not known to be committed goes to quarantine.
         """
-        self._set_aside([Truncate(shard, max(self._commits.pop(shard, 0), self._committed(shard)))])
+        self._set_aside([Truncate(shard, self._commit(shard))])
+        self._commits.pop(shard, None)
         for _, highest in self._frames:
             highest.pop(shard, None)
         return self._next
@@ -113,6 +134,18 @@ class JournalWriter:
             done = frames.popleft()[0]
         if done:
             self._execute("DELETE FROM journal WHERE n<=?", (done,))
+        first = frames[0][0] if frames else 0
+        if first != self._first:
+            self._first, self._behind = first, 0
+        elif frames and self._behind > CARRY_BYTES:
+            self._carry(frames[0][1])
+
+    def _carry(self, highest: Mapping[ShardId, int]) -> None:
+        """Write again what nobody commits of the shards of a frame; it truncates them to where that begins."""
+        ends = {shard: commit for shard, lsn in highest.items() if (commit := self._commit(shard)) < lsn}
+        wires = self._take_above(ends)
+        if wires:
+            self._put(*journal.carried(list(ends.items()), wires))
 
 
 def passes(highest: Mapping[ShardId, int], ends: Mapping[ShardId, int]) -> bool:

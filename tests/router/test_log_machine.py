@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from typing_extensions import override
 
-from router import checkpointer, known_keys, log_reader, retention
+from router import checkpointer, journal_writer, known_keys, log_reader, retention, snapshot_export, snapshot_import
 from router import log as log_module
 from router.completions import (
     CasDone,
@@ -29,6 +29,8 @@ from router.completions import (
     RoomLoaded,
     ShardRead,
     ShardRun,
+    SnapshotRead,
+    SnapshotTaken,
 )
 from router.entry import GENESIS, SALT_BYTES, Entry, Kind, make
 from router.events import Batch, Configuration, History, Promise, Truncate
@@ -62,6 +64,9 @@ def small() -> Iterator[None]:
         patch.setattr(log_module, "SLICE_ENTRIES", 40)
         patch.setattr(log_module, "UNFILED_ENTRIES", 400)
         patch.setattr(log_reader, "CHUNKS_AT_ONCE", 2)
+        patch.setattr(journal_writer, "CARRY_BYTES", 2000)
+        patch.setattr(snapshot_export, "PART_BYTES", 3000)
+        patch.setattr(snapshot_import, "shard_of", lambda room, _: SHARDS[ROOMS.index(room)])
         patch.setattr(retention, "CHUNKS_AT_ONCE", 3)
         patch.setattr(retention, "ROOMS_AT_ONCE", 2)
         patch.setattr(retention, "PLACES_AT_ONCE", 2)
@@ -86,6 +91,50 @@ class Shard:
     before: list[Entry] | None = None  # until the batch on its way, which truncates, is durable
 
 
+class Learner:
+    """Another log, which is given a snapshot."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told = threading.Event()
+        self.log = Log.open(folder, LogOptions(durable=False), self.told.set)
+
+    def wait(self, kind: type[Answer]) -> Answer:
+        while True:
+            while self.log.completions:
+                done = self.log.completions.popleft()
+                assert not isinstance(done, Halted), done
+                if isinstance(done, kind):
+                    return done
+            self.told.clear()
+            if not self.log.completions:
+                assert self.told.wait(WAIT_SECONDS), "the learner's log does not answer"
+
+    def write(self, shard: int) -> None:
+        """What nobody commits."""
+        chain, entries = GENESIS, []
+        room = ROOMS[SHARDS.index(shard)]
+        for lsn in range(1, 4):
+            entry = make(
+                shard, lsn, 1, room, lsn, 0, Kind.MESSAGE, SENDER, "", 1, bytes(SALT_BYTES), b"own", b"", chain
+            )  # fmt: skip
+            chain = entry.chain
+            entries.append(entry)
+        self.log.append(Batch(1, [Promise(shard, 1)], [], entries))
+
+    def take(self, shard: int, parts: list[bytes]) -> None:
+        for part in parts:
+            self.log.import_shard(shard, part, None)
+            self.wait(SnapshotTaken)
+
+    def kill(self) -> None:
+        with self.log._checkpointer._one:
+            shutil.copytree(self.folder, self.folder.with_name(self.folder.name + "-killed"))
+        self.log.close()
+        self.folder = self.folder.with_name(self.folder.name + "-killed")
+        self.log = Log.open(self.folder, LogOptions(durable=False), self.told.set)
+
+
 class Machine(RuleBasedStateMachine):
     """One log, driven as the router drives it."""
 
@@ -97,6 +146,7 @@ class Machine(RuleBasedStateMachine):
         self.floors = dict.fromkeys(ROOMS, 0)
         self.clock = 0
         self.ticket = 0
+        self.learners = 0
         self.told = threading.Event()
         self.log: Log
 
@@ -361,6 +411,51 @@ class Machine(RuleBasedStateMachine):
         taken = sum(len(wire) for wire in result.wires)
         more = following[len(result.wires) : limit]
         assert not more or (result.wires and taken + len(more[0].wire) > size)
+
+    @rule(number=st.sampled_from([1, 2]), share=st.sampled_from([0.3, 0.9, 1.0]))
+    def teach(self, number: int, share: float) -> None:
+        """A learner that has a log of its own takes a snapshot, and is killed when it has that much of it."""
+        self.file()
+        shard = self.shards[number]
+        parts = list(self.export(number))
+        taken = parts[: round(len(parts) * share)]
+        learner = Learner(self.root / f"learner-{self.learners}")
+        self.learners += 1
+        learner.write(number)
+        learner.take(number, taken)
+        learner.kill()
+        if len(taken) == len(parts):
+            tail = learner.log.recovered.shards[number]
+            assert (tail.lsn, tail.chain) == (
+                shard.committed,
+                shard.entries[tail.lsn - 1].chain if tail.lsn else GENESIS,
+            )
+            self.compare(learner, number)
+        else:
+            assert learner.log.recovered.shards[number].lsn == 0
+        assert verify(learner.folder).findings == ()
+        learner.log.close()
+
+    def export(self, number: int) -> Iterator[bytes]:
+        name = object()
+        while True:
+            self.log.export_shard(number, name, name)
+            part = self.wait(SnapshotRead, lambda done: done.token is name).result
+            assert isinstance(part, bytes)
+            if not part:
+                return
+            yield part
+
+    def compare(self, learner: Learner, number: int) -> None:
+        """What the learner has of its rooms is what is here."""
+        for room in (room for room in range(3) if SHARDS[room] == number):
+            query = History(ROOMS[room], 0, 10_000, reverse=False, max_bytes=1 << 30)
+            learner.log.history(query, None)
+            result = learner.wait(HistoryRead).result
+            assert isinstance(result, list)
+            assert [entry.wire for entry in result] == [entry.wire for entry in self.visible(room)]
+            learner.log.load_room(ROOMS[room])
+            assert learner.wait(RoomLoaded).record == self.record(room)
 
     @rule()
     def verify(self) -> None:

@@ -192,6 +192,43 @@ def test_an_idle_shard_whose_suffix_was_truncated_keeps_no_frame(
     assert tail(again(member, start, "b")) == (1, old[0].chain, 1)
 
 
+def test_what_nobody_commits_is_written_again_and_keeps_no_frame(
+    start: Callable[..., Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.log.FILE_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("router.journal_writer.CARRY_BYTES", 3000)
+    member = start()
+    old = run(6, 1)
+    member.write(old[:3], commit=1)
+    member.write(old[3:])
+    member.write([], cut=5)
+    member.log.committed(old[:1])
+    chain, most = GENESIS, 0
+    for lsn in range(1, 101):  # another shard goes on
+        entry = make(8, lsn, 1, OTHER, lsn, 0, Kind.MESSAGE, b"", "", 1, b"salt" * 4, b"x" * 100, b"", chain)
+        chain = entry.chain
+        member.write([entry])
+        member.log.committed([entry])
+        member.reach()
+        most = max(most, stat(member.folder).frames)
+    assert 3 < most < 30
+    assert verify(member.folder).findings == ()
+    assert member.kept() == [(6, 1)]
+    second = again(member, start, "b")
+    assert tail(second) == (5, old[4].chain, 1)
+    assert [entry.wire for entry in second.log.recovered.unfiled if entry.shard == SHARD] == [
+        entry.wire for entry in old[1:5]
+    ]
+    new = run(1, 2, old[:2])
+    second.write(new, cut=2)
+    assert second.kept() == [(6, 1), (3, 1), (4, 1), (5, 1)]
+    second.log.committed([*old[1:2], *new])
+    while stat(second.folder).frames:
+        second.reach()
+    assert second.read() == [entry.wire for entry in (*old[:2], *new)]
+    assert verify(second.folder).findings == ()
+
+
 @pytest.mark.parametrize("how", ["batch", "committed", "filed"])
 def test_a_truncation_below_the_commit_halts_the_log(
     start: Callable[..., Member], monkeypatch: pytest.MonkeyPatch, how: str
