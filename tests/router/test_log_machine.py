@@ -121,10 +121,14 @@ class Learner:
             chain = entry.chain
             entries.append(entry)
         self.log.append(Batch(1, [Promise(shard, 1)], [], entries))
+        self.wait(Persisted)
 
-    def take(self, shard: int, parts: list[bytes]) -> None:
-        for part in parts:
+    def take(self, shard: int, parts: list[bytes], *, hasty: bool) -> None:
+        for part in parts[:-1]:
             self.log.import_shard(shard, part, None)
+            self.wait(SnapshotTaken)
+        self.log.import_shard(shard, parts[-1], None)
+        if not hasty:
             self.wait(SnapshotTaken)
 
     def kill(self) -> None:
@@ -412,27 +416,32 @@ class Machine(RuleBasedStateMachine):
         more = following[len(result.wires) : limit]
         assert not more or (result.wires and taken + len(more[0].wire) > size)
 
-    @rule(number=st.sampled_from([1, 2]), share=st.sampled_from([0.3, 0.9, 1.0]))
-    def teach(self, number: int, share: float) -> None:
-        """A learner that has a log of its own takes a snapshot, and is killed when it has that much of it."""
+    @rule(number=st.sampled_from([1, 2]), share=st.sampled_from([0.0, 0.5, 1.0]), hasty=st.booleans())
+    def teach(self, number: int, share: float, *, hasty: bool) -> None:
+        """A learner that has a log of its own takes a snapshot, and is killed when it has that much of it.
+
+        If that is hasty, it is in the midst of a part.
+        """
         self.file()
         shard = self.shards[number]
         parts = list(self.export(number))
-        taken = parts[: round(len(parts) * share)]
+        taken = parts[: max(1, round(len(parts) * share))]
         learner = Learner(self.root / f"learner-{self.learners}")
         self.learners += 1
         learner.write(number)
-        learner.take(number, taken)
+        learner.take(number, taken, hasty=hasty)
         learner.kill()
-        if len(taken) == len(parts):
-            tail = learner.log.recovered.shards[number]
-            assert (tail.lsn, tail.chain) == (
-                shard.committed,
-                shard.entries[tail.lsn - 1].chain if tail.lsn else GENESIS,
-            )
+        tail = learner.log.recovered.shards[number]
+        own = [entry for entry in learner.log.recovered.unfiled if entry.data == b"own"]
+        if own:
+            assert hasty
+            assert (len(taken), len(own), tail.lsn) == (1, 3, 3)
+        elif len(taken) == len(parts) and (tail.lsn or not hasty):
+            chain = shard.entries[tail.lsn - 1].chain if tail.lsn else GENESIS
+            assert (tail.lsn, tail.chain) == (shard.committed, chain)
             self.compare(learner, number)
         else:
-            assert learner.log.recovered.shards[number].lsn == 0
+            assert tail.lsn == 0
         assert verify(learner.folder).findings == ()
         learner.log.close()
 
