@@ -118,8 +118,6 @@ class Cluster:
     def rules(self) -> Iterator[Fault]:
         """Yield what does not fit together."""
         yield from self._times()
-        if not is_host(self.host):
-            yield Fault("host", shown(self.host), "not a name without spaces", "Give one, or leave the key out")
         yield from self._forms()
         if not self.listen:
             for item in settings_of(Cluster):
@@ -158,6 +156,10 @@ class Cluster:
 
     def _meeting(self, address: Address) -> Iterator[Fault]:
         """What a node that listens lacks."""
+        if not is_host(self.host):  # a machine may have any name, and a node by itself needs none
+            yield Fault(
+                "host", shown(self.host), "not a name of letters, digits, _ . and -", "Give one in cluster.host"
+            )
         if not self.central:
             problem = "nobody would keep the register of the cluster"
             yield Fault("listen", shown(self.listen), problem, "Give cluster.central too", also=("central",))

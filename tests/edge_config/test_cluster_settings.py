@@ -74,6 +74,12 @@ def test_without_the_section_a_node_is_of_no_cluster() -> None:
     assert cluster.host
 
 
+def test_a_machine_of_any_name_can_run_a_node_by_itself() -> None:
+    assert Cluster(host="(none)").host == "(none)"
+    with pytest.raises(ConfigError, match=r"host = '\(none\)': not a name"):
+        Cluster(host="(none)", listen="10.0.0.1:7400", central="c=10.0.0.9:7400")
+
+
 def test_the_section_says_where_nodes_meet(tmp_path: Path) -> None:
     cluster = loaded(tmp_path, GOOD).cluster
     assert cluster.address == Address("10.0.0.1", 7400)
@@ -113,7 +119,7 @@ def test_publications_have_the_next_port_unless_another_is_given() -> None:
         ("listen = '127.0.0.1:1'\ncentral = 'c=b:1'\nplain = 'loopback'", "only loopback is safe, and b is not"),
         (GOOD + "suspect_ms = 600", "a heartbeat that is late once would make a node suspect (heartbeat_ms = 250)"),
         (GOOD + "down_ms = 1499", "a node would be down before it is suspect (suspect_ms = 1500)"),
-        (GOOD + "host = 'a b'", "host = 'a b': not a name without spaces"),
+        (GOOD + "host = 'a b'", "host = 'a b': not a name of letters"),
         (GOOD + "nodes = 1", "from 2 to 1024"),
     ],
 )
