@@ -22,7 +22,7 @@ from node.logs import events
 from node.version import VERSION
 from router.channels import Channel
 from router.hello import FEATURES
-from router.log_member import adopt, known_certificate
+from router.log_member import adopt, check_alone, known_certificate
 from router.membership import MembershipOptions
 from router.membership_wire import Identity
 from router.mesh import MeshOptions
@@ -127,6 +127,7 @@ async def met(config: Config, node: str) -> AsyncIterator[Met | None]:
     """
     cluster = config.cluster
     if cluster.address is None or cluster.register is None:
+        await trio.to_thread.run_sync(check_alone, config.node.data_dir)
         yield None
         return
     keys = Keys(config)

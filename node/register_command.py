@@ -93,7 +93,7 @@ def show(
 def settings(data_dir: RegisterDir, copies: Copies, min_sync: MinSync) -> None:
     """Change how many copies there are to be, while `chat-node central` does not run: nodes go on without it.
 
-    Nodes take the new numbers up when it runs again.
+    Nodes take the new numbers up when they start again.
     """
     _check(copies, min_sync)
     with expected_faults():
