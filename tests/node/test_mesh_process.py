@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from typer.testing import CliRunner
 
+from node.cli import app
 from node.client import OutcomeUnknown, Publication, open_client
 from tests.harness.mesh_process import MeshProcess
-from tests.harness.node_process import token, wait_for
+from tests.harness.node_process import NodeProcess, token, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,3 +133,37 @@ async def test_nodes_go_on_without_the_central_and_take_over_when_it_is_back(mes
     wait_for("its death is noticed", lambda: staying.lines(f"node {primary}: suspect"))
     mesh.start_central()
     assert await say(staying.url, "after", ["0"]) == [4]
+
+
+async def test_a_register_that_is_lost_is_made_again_out_of_the_logs(mesh: MeshProcess, tmp_path: Path) -> None:
+    await say(mesh.nodes["n1"].url, "early", ["0", "1", "2"])
+    for node in mesh.nodes.values():
+        node.kill()
+    mesh.kill_central()
+    shutil.rmtree(tmp_path / "central")
+    sources = [word for name, node in mesh.nodes.items() for word in ("--from", f"{name}={node.data_dir}")]
+    chat_node("register", "rebuild", "--data-dir", tmp_path / "central", *sources)
+    mesh.start_central()
+    for node in mesh.nodes.values():
+        node.start()
+    assert await say(mesh.nodes["n2"].url, "late", ["0"]) == [4]
+    seen = [await read(node.url, 4) for node in mesh.nodes.values()]
+    assert seen[0] == seen[1] == seen[2] == [(1, "early-0"), (2, "early-1"), (3, "early-2"), (4, "late-0")]
+
+
+async def test_a_node_that_was_alone_is_the_first_of_a_cluster_with_all_its_rooms(tmp_path: Path) -> None:
+    made = MeshProcess(tmp_path)
+    data_dir = made.nodes["n1"].data_dir
+    with NodeProcess(tmp_path, data_dir=data_dir, settings={"NODE__NAME": "n1"}) as alone:
+        await say(alone.url, "early", ["0", "1"])
+    shutil.rmtree(tmp_path / "central")
+    chat_node("cluster", "init", "--data-dir", tmp_path / "central", "--from", data_dir)
+    with made as mesh:
+        assert await say(mesh.nodes["n3"].url, "late", ["0"]) == [3]
+        mesh.nodes["n1"].kill()
+        assert await read(mesh.nodes["n2"].url, 3) == [(1, "early-0"), (2, "early-1"), (3, "late-0")]
+
+
+def chat_node(*arguments: object) -> None:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
