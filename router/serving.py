@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 from router.edge_wire import (
     MAX_BYTES,
     MAX_ENTRIES,
+    MAX_MESSAGE,
     Entries,
     Failed,
     Fetch,
@@ -189,7 +190,10 @@ class Serving:
         self._now = now
 
         def reply(answer: Answer) -> None:
-            self._effects.sends.append((node, encode(answer)))
+            body = encode(answer)
+            if len(body) > MAX_MESSAGE:  # which no entries make, but a room's values may
+                body = encode(Failed(message.request, Away.OVERLOADED.name))
+            self._effects.sends.append((node, body))
 
         if isinstance(message, SubmitRemote):
             self._submit(message, (node, boot), reply)
@@ -313,6 +317,7 @@ class Serving:
         def told(state: RoomState) -> Answer:
             if follow:
                 self._follow(state)
+                self._hasten(room)  # who asks waits for Heads, and may have subscribed long ago
             head = self._source.head(state)
             return Opened(
                 message.request, state.generation, head.sequence, head.meta_n, state.ts, state.floor,
@@ -467,6 +472,10 @@ class Serving:
 
     def _enliven(self, room: RoomId, served: _Served) -> None:
         served.active_until = self._now + self._options.active
+        self._hasten(room)
+
+    def _hasten(self, room: RoomId) -> None:
+        served = self._served[room]
         if served.every > self._options.head_every:
             served.every = self._options.head_every
             self._timers.set(room, self._now + served.every)

@@ -348,6 +348,23 @@ def test_a_new_subscription_is_told_at_once(desk: Desk) -> None:
     assert heads(desk, 100) == [(0, 250)]
 
 
+def test_who_opens_an_idle_room_anew_is_told_soon(desk: Desk) -> None:
+    desk.follow()
+    for now in range(0, 30_000, 50):
+        heads(desk, now)
+    desk.ask(OPEN, 30_000)
+    desk.router.confirm_all()
+    desk.said()
+    assert [now for now in range(30_000, 32_000, 50) if heads(desk, now)] == [30_250, 30_750, 31_750]
+
+
+def test_an_answer_that_no_message_can_hold_is_none(desk: Desk) -> None:
+    desk.router.add(values={"bans": bytes(wire.MAX_MESSAGE)})
+    desk.ask(OPEN)
+    desk.router.confirm_all()
+    assert desk.said() == [wire.Failed(1, "OVERLOADED")]
+
+
 def test_a_head_comes_after_what_it_tells_of(desk: Desk) -> None:
     desk.follow()
     desk.commit(entry(1))
