@@ -170,8 +170,8 @@ class Removals:
         if entry.kind > _EDIT:
             return entry
         mark = self.verdict(entry)
-        if mark is None:
-            return entry
+        if mark is None or (entry.removal is not None and entry.removal.sequence > mark.sequence):
+            return entry  # as it came: nothing is known of it, or less than where it came from
         return whole(entry) if mark.removal is None else hide(entry, mark.removal)
 
     def show_all(self, entries: Iterable[Entry]) -> list[Entry]:

@@ -1,11 +1,12 @@
 """A primary's side of the edges: answers what they ask of rooms served here, publishes what is committed.  Sans-I/O.
 
-Nothing is said of a room's end, be it asked or published as a Head, before the shard's members have confirmed that this
-node still is the primary (rule 12); a primary that slept through a fail-over so says nothing.
+Nothing that was read is said, be it asked or published as a Head, before the shard's members have confirmed that this
+node still is the primary (rule 12), in the same tenure; a primary that slept through a fail-over so says nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
@@ -166,6 +167,7 @@ class Serving:
         self._source = source
         self._options = options or ServingOptions()
         self._orders: dict[ShardId, Order] = {}
+        self._tenures: Counter[ShardId] = Counter()  # of this node, that have ended
         self._wanted: set[bytes] = set()  # topics that anybody subscribed to
         self._topics: dict[RoomId, bytes] = {}
         self._served: dict[RoomId, _Served] = {}
@@ -213,13 +215,20 @@ class Serving:
         if refusal is not None:
             reply(refusal)
             return
+        tenure = self._tenures[self._source.shard_of(room)]
+
+        def reply_in_tenure(answer: Answer) -> None:
+            """What was read in one tenure and confirmed in the next may have been old when it was read."""
+            over = self._tenures[self._source.shard_of(room)] != tenure
+            reply(self._not_primary(message.request, room) if over else answer)
+
         match message:
             case Open():
-                self._open(message, room, reply, follow=follow)
+                self._open(message, room, reply_in_tenure, follow=follow)
             case Fetch():
-                self._fetch(message, room, reply)
+                self._fetch(message, room, reply_in_tenure)
             case Mark():
-                self._mark(message, room, reply)
+                self._mark(message, room, reply_in_tenure)
 
     def refusal(self, request: int, room: RoomId, mapping: int) -> NotPrimary | None:
         """The answer to what is asked of a room that is not served here; None: it is."""
@@ -277,7 +286,11 @@ class Serving:
                 self._forget(room)
 
     def unserved(self, shard: ShardId) -> None:
-        """This node is no longer the shard's primary, or has taken it over anew: what edges know of it is void."""
+        """This node is no longer the shard's primary: called before it may become it anew, and before submits of then.
+
+        What it has taken of edges, and what it was about to answer, is void.
+        """
+        self._tenures[shard] += 1
         self._orders.pop(shard, None)
         for room in [room for room, served in self._served.items() if served.shard == shard]:
             self._forget(room)
@@ -403,7 +416,14 @@ class Serving:
         request = message.request
 
         def told(mark: int | Away) -> None:
-            reply(self._failed(request, room, mark) if isinstance(mark, Away) else Marked(request, mark))
+            if isinstance(mark, Away):
+                reply(self._failed(request, room, mark))
+                return
+
+            def confirmed(primary: bool) -> None:  # noqa: FBT001 - the answer of `Source.confirm`
+                reply(Marked(request, mark) if primary else self._not_primary(request, room))
+
+            self._source.confirm(self._source.shard_of(room), confirmed)
 
         self._source.mark(Reader(room, message.user), told)
 

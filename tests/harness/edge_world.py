@@ -87,17 +87,18 @@ class Follower:
 class Node:
     """An edge, and what it says to others."""
 
-    def __init__(self, world: World, name: str) -> None:
-        self.world, self.name = world, name
+    def __init__(self, world: World, name: str, life: int = 0) -> None:
+        self.world, self.name, self.boot = world, name, f"boot-{name}.{life}"
         self.router = FakeRouter(self, world.truth)
         self.row = world.truth.row()
         self.serving = Serving(self.router)
         self.edge = Edge(
-            name, f"boot-{name}", EdgeOptions(linger=60_000), self._locate, lambda: 1, world.random.random, self.serving
+            name, self.boot, EdgeOptions(linger=60_000), self._locate, lambda: 1, world.random.random, self.serving
         )
         self.followers: dict[RoomId, Follower] = {}
         self.opening: dict[RoomId, Place] = {}
         self.subscriptions: set[tuple[str, bytes]] = set()
+        self.reads = 0
         self._later: list[Callable[[], None]] = []
 
     def _locate(self, _room: RoomId) -> Route:
@@ -241,7 +242,8 @@ class World:
         assert len(body) <= edge_wire.MAX_MESSAGE
         if self.random.random() < self.loss:
             return
-        self._carry(source, target, "dealer", lambda: self._receive(source, target, body))
+        boot = self.nodes[source].boot
+        self._carry(source, target, "dealer", lambda: self._receive(source, boot, target, body))
 
     def publish(self, source: str, topic: bytes, body: bytes) -> None:
         for target in sorted(self._subscribers[source, topic]):
@@ -265,10 +267,10 @@ class World:
         self._sent += 1
         self._messages.append((at, self._sent, act))
 
-    def _receive(self, source: str, target: str, body: bytes) -> None:
+    def _receive(self, source: str, boot: str, target: str, body: bytes) -> None:
         message, node = edge_wire.decode(body), self.nodes[target]
         if isinstance(message, edge_wire.Open | edge_wire.SubmitRemote | edge_wire.Fetch | edge_wire.Mark):
-            node.serving.receive(source, f"boot-{source}", message, self.now)
+            node.serving.receive(source, boot, message, self.now)
         else:
             node.edge.receive(source, message, self.now)
 
@@ -304,6 +306,30 @@ class World:
         node.row = truth.row()
         node.router.take_over(inherited)
         self.counts["fail-overs"] += 1
+
+    def restart(self, name: str) -> None:
+        """A node's process is killed and begins anew; a primary takes a new epoch."""
+        old = self.nodes[name]
+        node = self.nodes[name] = Node(self, name, len(self.submits))
+        for (publisher, topic), subscribers in self._subscribers.items():
+            if name in subscribers:
+                subscribers.remove(name)
+                if not subscribers:
+                    self.nodes[publisher].serving.subscribed(topic, self.now, wanted=False)
+            elif publisher == name and subscribers:  # they find it again
+                node.serving.subscribed(topic, self.now, wanted=True)
+        for sent in self.submits:
+            if sent.node == name and sent.outcome is None:
+                sent.outcome = Away.CLOSING  # its client is gone, too
+                sent.submit.done = lambda _outcome: None
+        self.reads -= old.reads
+        if self.truth.primary == name:
+            self.truth.epoch += 1
+            node.row = self.truth.row()
+            node.router.take_over(old.router.tail[: self.random.randrange(len(old.router.tail) + 1)])
+        else:
+            node.row = old.row
+        self.counts["restarts"] += 1
 
     def announce(self, name: str) -> None:
         """A node hears of the primary."""
@@ -378,9 +404,12 @@ class World:
         reverse = self.random.random() < 0.5
         read = History(room, since, self.random.randrange(1, 30), reverse=reverse, max_bytes=1 << 20)
         state, log = follower.state, self.truth.logs[room, follower.state.generation]
+        node = self.nodes[name]
+        node.reads += 1
         self.reads += 1
 
         def done(page: Page | Away) -> None:
+            node.reads -= 1
             self.reads -= 1
             if isinstance(page, Away):
                 self.counts["reads away"] += 1
@@ -414,8 +443,21 @@ class World:
         random = self.random
         name, room = random.choice(list(self.nodes)), random.choice(self.rooms)
         match random.choices(
-            ["submit", "meta", "open", "leave", "read", "fail over", "announce", "reset", "trim", "again", "probe"],
-            [40, 12, 15, 2, 8, 1.5, 3, 0.3, 1, 3, 1],
+            [
+                "submit",
+                "meta",
+                "open",
+                "leave",
+                "read",
+                "fail over",
+                "announce",
+                "reset",
+                "trim",
+                "again",
+                "restart",
+                "probe",
+            ],
+            [40, 12, 15, 2, 8, 1.5, 3, 0.3, 1, 3, 0.5, 1],
         )[0]:
             case "submit":
                 kind = random.choice([Kind.MESSAGE] * 6 + [Kind.REMOVED, Kind.RESTORED])
@@ -441,6 +483,8 @@ class World:
                 done = [sent for sent in self.submits[-50:] if sent.submit.cmid]
                 if done:
                     self.submit(name, done[0].submit.room, again=random.choice(done[:1]).submit)
+            case "restart":
+                self.restart(name)
             case _:
                 self.probe(name, room)
 

@@ -561,6 +561,17 @@ def test_all_else_is_read_from_the_primary(node: Node, query: History, after: in
     assert (state.pins, state.reads) == (1, 0)
 
 
+def test_what_the_primary_knows_of_removals_is_newer(node: Node) -> None:
+    state = node.open()
+    node.hear("a", published(entry(5, 2, Kind.RESTORED, b'{"target":3}')))
+    node.edge.history(state, read(2), node.answers.append, 0)
+    _, fetch = node.sent(wire.Fetch, node.take())
+    hidden = [wire.Hidden(0, 9, 1, "spam", 0), wire.Hidden(1, 4, 1, "spam", 0)]
+    node.say("a", entries(fetch, entry(3), entry(4), upto=(0, 0), hidden=hidden, head=(9, 2)))
+    (page,) = node.answers
+    assert [each.removal.sequence for each in page.entries] == [9, 4]
+
+
 @pytest.mark.parametrize(
     ("changes", "answer"),
     [

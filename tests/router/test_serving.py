@@ -159,7 +159,7 @@ def test_a_room_is_opened_once_the_members_have_confirmed_the_primary(desk: Desk
     assert desk.said() == [wire.Opened(1, 1, 2, 1, 0, 0, {"lock": b"[1,true]"})]
 
 
-@pytest.mark.parametrize("message", [OPEN, FETCH], ids=["open", "fetch"])
+@pytest.mark.parametrize("message", [OPEN, FETCH, MARK], ids=["open", "fetch", "mark"])
 def test_who_is_not_confirmed_says_who_may_be_primary(desk: Desk, message: wire.Request) -> None:
     assert desk.ask(message) == []
     desk.router.confirm_all(primary=False)
@@ -182,7 +182,17 @@ def test_what_can_not_be_answered_is_said(desk: Desk, message: wire.Request, why
 
 
 def test_a_mark_is_told(desk: Desk) -> None:
-    assert desk.ask(MARK) == [wire.Marked(3, 4)]
+    assert desk.ask(MARK) == []
+    desk.router.confirm_all()
+    assert desk.said() == [wire.Marked(3, 4)]
+
+
+@pytest.mark.parametrize("message", [OPEN, FETCH, MARK], ids=["open", "fetch", "mark"])
+def test_what_was_read_in_an_earlier_tenure_is_not_told(desk: Desk, message: wire.Request) -> None:
+    desk.ask(message)
+    desk.serving.unserved(1)
+    desk.router.confirm_all()
+    assert desk.said() == [wire.NotPrimary(message.request, 3, wire.row_of(ROW))]
 
 
 def test_entries_are_fetched_with_what_is_hidden(desk: Desk) -> None:
