@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -36,7 +37,7 @@ class MeshProcess:
         self.central_log = folder / "central.log"
         self._central: subprocess.Popen[bytes] | None = None
         self._stack = ExitStack()
-        central, *ports = _free_ports(1 + 2 * nodes)
+        central, *ports = free_ports(1 + 2 * nodes)
         peers = [f"n{i + 1}={HOST}:{ports[2 * i]}" for i in range(nodes)]
         common = f'central = "central={HOST}:{central}"\npeers = {peers}\nplain = "loopback"\n'
         self._config = folder / "central.toml"
@@ -104,10 +105,20 @@ def _call(*arguments: str) -> None:
     subprocess.run((*COMMAND, *arguments), check=True, capture_output=True, timeout=START_SECONDS)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody has now."""
     sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
     ports = [sock.getsockname()[1] for sock in sockets]
     for sock in sockets:
         sock.close()
     return ports
+
+
+def free_run(count: int) -> int:
+    """The first of so many ports in a row that nobody has now, below those that the system gives out."""
+    for first in range(20_000 + os.getpid() % 1000 * 8, 30_000, count):
+        with suppress(OSError), ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server((HOST, port)))
+            return first
+    raise AssertionError(f"no {count} free ports in a row")
