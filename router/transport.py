@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 BATCH: Final = 256  # messages taken from a socket, or given to it, at a time: the loop has other things to do
 ROUNDS: Final = 4  # looks at what has changed in a turn; who keeps it busy is looked at again in the next
 MAX_HELLOS: Final = 4096  # nodes remembered that are no peers yet; without keys anybody can make up names
+REOPEN_MS: Final = 10_000  # ZeroMQ tries every 5 s; but never again after what it takes for another protocol
 REBIND_SECONDS: Final = 0.02  # between attempts, while the port of a publisher that was closed is not free yet
 SCHEME: Final = "tcp://"
 
@@ -246,14 +247,15 @@ class Transport(Link):
         if peer is None:
             self._dropped[Drop.UNKNOWN] += 1
             return False
-        frame = bytes((channel,)) + body
-        if not peer.outbox and peer.dealer.send(frame):
-            peer.has_connected = True
-            peer.dealer.touch()
+        frame, now = bytes((channel,)) + body, _now_ms()
+        is_sent = not peer.outbox and peer.dealer.send(frame)
+        peer.dealer.touch()
+        if is_sent:
+            peer.has_connected, peer.alive_ms = True, now
             self._sent(frame)
             return True
-        peer.dealer.touch()
-        now = _now_ms()
+        if now - peer.alive_ms > REOPEN_MS:
+            self._reopen_dealer(peer)
         self._dropped[Drop.STALE] += peer.outbox.expire(now)
         if not peer.outbox.push(channel, frame, now):
             self._dropped[Drop.FULL] += 1
@@ -303,8 +305,7 @@ class Transport(Link):
         if peer.dealer.writable():
             peer.dealer.touch()
         else:
-            peer.dealer.close()
-            self._open_dealer(peer)
+            self._reopen_dealer(peer)
 
     def _follow(self, peer: _Peer) -> None:
         """Have its publications come from where its hello says; nothing yet if it has said none."""
@@ -313,7 +314,13 @@ class Transport(Link):
             where = f"[{peer.host}]" if ":" in peer.host else peer.host
             self._publications.follow(peer.node, f"{SCHEME}{where}:{hello.publish_port}", peer.key)
 
+    def _reopen_dealer(self, peer: _Peer) -> None:
+        peer.dealer.close()
+        self._open_dealer(peer)
+
     def _open_dealer(self, peer: _Peer) -> None:
+        peer.alive_ms = _now_ms()
+        peer.is_writable = False
         hello = self._hello(self.publish_port)
         peer.dealer = self._sockets.open_dealer(
             peer.address, hello, peer.key, self._security, lambda: self._flush(peer)
@@ -334,8 +341,10 @@ class Transport(Link):
                 break
             peer.outbox.pop()
             self._sent(frame)
-        peer.is_writable = peer.dealer.writable()
+        was_writable, peer.is_writable = peer.is_writable, peer.dealer.writable()
         peer.has_connected |= peer.is_writable
+        if was_writable or peer.is_writable:
+            peer.alive_ms = _now_ms()
         if peer.is_writable and peer.outbox:
             peer.dealer.touch()
 
@@ -420,6 +429,7 @@ class _Peer:
     key: bytes
     outbox: Outbox
     dealer: Socket = field(init=False)
+    alive_ms: int = 0  # when something was last seen to be sent, or the connection was opened
     is_writable: bool = False
     has_connected: bool = False
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERSION: Final = b"1.0"
 DOMAIN: Final = b"chat-node"
 _LEAST_FRAMES: Final = 6  # version, request id, domain, address, identity, mechanism
+LATER: Final = b"300"  # who gets 400 never tries again, though its key may be allowed tomorrow
 _CURVE: Final = b"CURVE"
 _NULL: Final = b"NULL"
 
@@ -60,14 +61,14 @@ class Zap:
             return [VERSION, request, b"500", b"not a request of version 1.0", b"", b""]
         _, request, domain, address, _, mechanism, *credentials = frames
         if domain != DOMAIN:
-            return [VERSION, request, b"400", b"another domain", b"", b""]
+            return [VERSION, request, b"500", b"another domain", b"", b""]
         where = address.decode("utf-8", "replace")
         if self._users is None:
             user = self._without_keys(where, mechanism)
         else:
             user = self._with_key(where, mechanism, credentials)
         if user is None:
-            return [VERSION, request, b"400", b"not allowed", b"", b""]
+            return [VERSION, request, LATER, b"not allowed", b"", b""]
         return [VERSION, request, b"200", b"OK", user.encode(), b""]
 
     def _without_keys(self, address: str, mechanism: bytes) -> str | None:
