@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from router.ids import ShardId
     from router.snapshot import Part, Table
 
-DROPPED_AT_ONCE: Final = 64  # chunks; and rooms, and rows of places
-SETTLED_AT_ONCE: Final = 200  # rooms
-VERIFIED_AT_ONCE: Final = 2  # rows of places, of up to 256 entries
+DROPPED_AT_ONCE: Final = 64  # chunks, rooms, and rows of places, together
+SETTLED_AT_ONCE: Final = 50  # rooms
 
 _STREAMS: Final = {int(Kind.META): META, int(Kind.MARKS): MARKS, int(Kind.EPOCH): EPOCHS}
 _TABLES: Final = {
@@ -68,26 +67,31 @@ class Wipe:
 
     def __init__(self, connection: sqlite3.Connection, shard: ShardId) -> None:
         self._execute, self._shard = connection.execute, shard
+        self._rooms = [room for (room,) in self._execute("SELECT id FROM room WHERE shard=?", (shard,))]
 
     def step(self) -> bool:
         """Drop some; whether there may be more."""
-        shard = self._shard
-        room = self._execute("SELECT id FROM room WHERE shard=? LIMIT 1", (shard,)).fetchone()
-        if room is None:
-            epochs = self._drop_chunks(-1 - shard)
-            places = self._execute(
-                "DELETE FROM place WHERE id IN (SELECT id FROM place WHERE shard=? LIMIT ?)", (shard, DROPPED_AT_ONCE)
+        left = DROPPED_AT_ONCE
+        while self._rooms and left > 0:
+            room = self._rooms[-1]
+            dropped = self._drop_chunks(room, left)
+            if dropped < left:
+                for table in _OF_ROOM:
+                    self._execute(f"DELETE FROM {table} WHERE room=?", (room,))  # noqa: S608 - a name of ours
+                self._execute("DELETE FROM room WHERE id=?", (room,))
+                self._rooms.pop()
+            left -= dropped + 1
+        if left > 0:
+            left -= self._drop_chunks(-1 - self._shard, left)
+        if left > 0:
+            left -= self._execute(
+                "DELETE FROM place WHERE id IN (SELECT id FROM place WHERE shard=? LIMIT ?)", (self._shard, left)
             ).rowcount
-            return max(epochs, places) == DROPPED_AT_ONCE
-        if self._drop_chunks(room[0]) < DROPPED_AT_ONCE:
-            for table in _OF_ROOM:
-                self._execute(f"DELETE FROM {table} WHERE room=?", room)  # noqa: S608 - a name of ours
-            self._execute("DELETE FROM room WHERE id=?", room)
-        return True
+        return left <= 0
 
-    def _drop_chunks(self, room: int) -> int:
+    def _drop_chunks(self, room: int, most: int) -> int:
         return self._execute(
-            "DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE room=? LIMIT ?)", (room, DROPPED_AT_ONCE)
+            "DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE room=? LIMIT ?)", (room, most)
         ).rowcount
 
 
@@ -252,8 +256,7 @@ class _Import:
         floor, floor_chain = (row[0] - 1, row[1]) if row is not None else (lsn, chain)
         at = floor
         while at < lsn:
-            for _ in range(VERIFIED_AT_ONCE):
-                at = self._reader.check_row(shard, at + 1, lsn, chain) if at < lsn else at
+            at = self._reader.check_row(shard, at + 1, lsn, chain)  # up to 256 entries
             yield False
         yield True
         self._execute(
