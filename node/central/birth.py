@@ -10,7 +10,7 @@ that end furthest are the members; the others are filled from them again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.errors import RouterError
 from router.ids import MemberId
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from router.log_member import LogEnd, MemberLog
+
+
+UNHEARD: Final = 1000  # rows that were in force and that no disk has heard of, at most: each is a change within seconds
 
 
 class NoRegister(RouterError):
@@ -76,7 +79,7 @@ def _row(shard: int, logs: Mapping[MemberId, MemberLog], copies: int) -> Row:
     ends = {member: log.ends[shard] for member, log in logs.items() if shard in log.ends}
     seen = [number for row in rows for number in (row.version, row.epoch)]
     seen += [number for end in ends.values() for number in (end.tail.promised, end.epoch or 0)]
-    number = max(seen) + 1
+    number = max(seen) + UNHEARD
     named = max(rows, key=lambda row: row.version).members if rows else ()
     holding = _furthest(shard, ends) if ends else [member for member in logs if member in named] or list(logs)
     holding.sort(key=lambda member: member not in named)  # those that were members go first

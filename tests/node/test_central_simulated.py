@@ -38,6 +38,8 @@ from tests.harness.simulate import STORM, WEATHERS, Run
 from tests.harness.simulated_storage import Disk, Register, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from router.events import Claim, Configuration
 
 SEEDS = 12
@@ -55,6 +57,10 @@ class Central:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         stores._fill(connection, Path(), CERTIFICATE, rows)
         return Service(Store(Path(), connection, -1))
+
+    def begin(self) -> None:
+        """Be the register of another mesh."""
+        self._service = self._start([])
 
     def make_again(self, register: Register, logs: dict[str, MemberLog]) -> None:
         """In place of one that is lost."""
@@ -119,6 +125,7 @@ def test_shards_get_on_with_the_central_register(seed: int, central: Central) ->
 
 def lose_the_register(seed: int, central: Central) -> None:
     """Faults for a while; then nodes and register end at once, the register is made again, and all comes back."""
+    central.begin()
     run = Run(seed, seconds=10 + seed % SEEDS, weather=STORM if seed % 4 == 3 else WEATHERS["rough"])
     simulated = run.mesh()
     run.play(simulated)
@@ -135,8 +142,21 @@ def test_nothing_is_lost_with_a_register_that_is_made_again_out_of_the_logs(seed
     lose_the_register(seed, central)
 
 
-def test_a_register_made_of_any_logs_is_caught(central: Central, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(birth, "_furthest", lambda _shard, ends: sorted(ends, key=lambda member: ends[member].tail.lsn))
+def any_logs(_shard: int, ends: Mapping[MemberId, LogEnd]) -> list[MemberId]:
+    return sorted(ends, key=lambda member: ends[member].tail.lsn)
+
+
+def the_longest_logs(_shard: int, ends: Mapping[MemberId, LogEnd]) -> list[MemberId]:
+    """Whatever their epochs."""
+    longest = max((end.tail for end in ends.values()), key=lambda tail: tail.lsn)
+    return [member for member, end in ends.items() if end.tail.chain == longest.chain]
+
+
+@pytest.mark.parametrize("choose", [any_logs, the_longest_logs])
+def test_a_register_made_of_the_wrong_logs_is_caught(
+    choose: Callable[..., list[MemberId]], central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(birth, "_furthest", choose)
 
     def try_seeds() -> None:
         for seed in range(4 * SEEDS):

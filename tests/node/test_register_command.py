@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
+from node.central.birth import UNHEARD
 from node.central.store import Store, look
 from node.cli import app
 from router.completions import CasDone, Persisted
@@ -120,7 +121,7 @@ def test_a_register_is_made_again_out_of_the_logs(tmp_path: Path) -> None:
     member = write_log(tmp_path / "node", "eu-1")
     run("register", "rebuild", "--data-dir", tmp_path / "central", "--from", tmp_path / "node", "--copies", 1,
         "--min-sync", 1)  # fmt: skip
-    assert look(tmp_path / "central")[1] == [Row(SHARD, 6, 6, [member], member)]
+    assert look(tmp_path / "central")[1] == [Row(SHARD, 5 + UNHEARD, 5 + UNHEARD, [member], member)]
     run("register", "rebuild", "--data-dir", tmp_path / "other", "--from", f"new={tmp_path / 'node'}")
     assert look(tmp_path / "other")[1][0].primary == ("new", member.disk)
 
