@@ -354,6 +354,12 @@ class Gateway:
         for deadline, count in waited.items():  # few: all that are read in a turn have the same
             self._metrics.delivery_seconds.observe(now - deadline + COMMAND_SECONDS, count)
 
+    def acknowledged(self, told: Callable[..., None]) -> None:
+        """Who waits is told that its entry is committed; of entries that come with who waits, `committed` counts."""
+        self._metrics.acknowledged += 1
+        if isinstance(told, Submitted):
+            self._metrics.delivery_seconds.observe(time.monotonic() - told.deadline + COMMAND_SECONDS, 1)
+
     def reset(self, state: RoomState, place: Place) -> None:
         """A room goes on elsewhere than where its members are: they are told that they can't go on, and come back."""
         room = self._rooms.get(state.room)

@@ -18,6 +18,7 @@ from router import edge_wire, membership_wire, wire
 from router.channels import Channel
 from router.edge import Edge
 from router.edge_ground import EdgeOptions, Route
+from router.entry import Entry
 from router.errors import BrokenInvariant, CorruptEntry
 from router.events import Away
 from router.ids import MemberId, Place, stream_epoch
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from router.completions import MetaRun
     from router.effects import ClusterOptions
-    from router.entry import Entry
     from router.errors import StorageFault
     from router.events import Configuration, History, Page, Submit
     from router.ids import RoomId, ShardId
@@ -82,6 +82,9 @@ class Front(Gateway, Protocol):
 
     def reset(self, state: RoomState, place: Place) -> None:
         """A room goes on elsewhere than where its members are: they are told, and come back."""
+
+    def acknowledged(self, told: Callable[[Any], None]) -> None:
+        """Who waits is told that its entry is committed: for the metrics."""
 
 
 class _Around:
@@ -259,8 +262,9 @@ class MeshRouter:
         self.serving.committed(entries, now)
         self.edge.committed(entries, now)
         for entry in entries:
-            if entry.origin is not None:
-                self._tell(entry.origin, entry)
+            origin, entry.origin = entry.origin, None  # the gateway is given the same entry
+            if origin is not None:
+                self._tell(origin, entry)
 
     def persisted(self, done: Any) -> None:  # noqa: ANN401 - as the router has it
         """A group commit took place."""
@@ -460,6 +464,8 @@ class MeshRouter:
         if effects.committed:
             self._gateway.committed(effects.committed)
         for done, answer in effects.answers:
+            if isinstance(answer, Entry):
+                self._gateway.acknowledged(done)
             self._tell(done, answer)
         did = bool(
             effects.sends or effects.subscriptions or effects.hints or effects.resets or effects.committed
@@ -498,6 +504,7 @@ class MeshRouter:
         if self._rows.get(row.shard) != state:
             self._rows[row.shard] = state
             self.log.learn([known])
+            self.serving.unserved(row.shard)  # also if none of its rooms was in memory
             self.edge.relocated(row.shard, _now())
 
     # -- for operators -------------------------------------------------------------------------------------------
