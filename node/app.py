@@ -32,6 +32,7 @@ from node.api_keys import SiteKeys, configured
 from node.api_methods import Methods, World
 from node.attending import Attending
 from node.auth import Authenticator
+from node.codes import DisconnectCode
 from node.endpoints import Endpoints
 from node.fallbacks import Fallbacks
 from node.faults import NodeFault
@@ -43,6 +44,7 @@ from node.jwks import KeySets
 from node.listening import open_listeners
 from node.logs import events
 from node.meeting import met
+from node.mesh_view import MeshView
 from node.metrics import Build, Metrics, scraper
 from node.origins import Pages
 from node.protobuf import ProtobufCodec
@@ -212,7 +214,10 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         nursery.start_soon(key_sets.run)
         nursery.start_soon(webhooks.run)
         if isinstance(router, MeshRouter) and others is not None:
+            view = MeshView(router, vitals.status, others.certificate.copies)
+            condition.mesh, condition.cut_off, router.operations = view.now, False, view
             nursery.start_soon(router.run)
+            nursery.start_soon(_watch_mesh, router, hub, condition, config)
             nursery.start_soon(others.watch_keys, router)
         condition.state = State.READY
         gc.collect()
@@ -221,6 +226,21 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
         task_status.started(where)
         await _until_told(hub, gateway, condition, config, certificates, watch, webhooks)
         nursery.cancel_scope.cancel()
+
+
+async def _watch_mesh(router: MeshRouter, hub: Hub, condition: Condition, config: Config) -> None:
+    """Send clients elsewhere when the node is cut off from its cluster."""
+    while True:
+        await trio.sleep(HOUSEKEEPING_SECONDS)
+        if router.is_cut_off == condition.cut_off:
+            continue
+        condition.cut_off = router.is_cut_off
+        if condition.cut_off:
+            log.error("cut off from the cluster", connections=hub.connections)
+            reconnect = (int(DisconnectCode.FORCE_RECONNECT), DisconnectCode.FORCE_RECONNECT.text)
+            await hub.send_away(reconnect, config.hub.drain_seconds, config.hub.drain_cohort)
+        else:
+            log.info("back in the cluster")
 
 
 def _router(  # noqa: PLR0913, PLR0917 - what it is made of

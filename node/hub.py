@@ -167,6 +167,10 @@ class Hub:
         """
         self.admission.draining = True
         self._stop_accepting()
+        await self.send_away(SHUTDOWN, seconds, cohort)
+
+    async def send_away(self, close: tuple[int, str], seconds: float, cohort: int) -> None:
+        """Close all clients in groups, and wait for them; who comes meanwhile stays."""
         with trio.move_on_after(seconds):
             pause = min(COHORT_SECONDS, seconds / 20)
             rounds = max(1, int(seconds * 0.8 / pause)) if pause else 1
@@ -174,7 +178,7 @@ class Hub:
             size = max(cohort, -(-len(clients) // rounds))
             for start in range(0, len(clients), size):
                 for connection in clients[start : start + size]:
-                    connection.close(*SHUTDOWN)
+                    connection.close(*close)
                 self.ring()
                 await trio.sleep(pause)
             while any(c.state is CLOSING for c in self._connections.values()):  # noqa: ASYNC110 - a tick is fine

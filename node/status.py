@@ -20,6 +20,7 @@ LATENCY_WARN_SECONDS: Final = 0.1  # 99th percentile from publish to deliver; tw
 DISK_WARN_SHARE: Final = 0.8  # at 85 % the log refuses messages: time to act is left
 CPU_WARN_SHARE: Final = 0.9  # of the one core that a node can use
 WEBHOOK_WARN_SECONDS: Final = 60.0  # of failure; a receiver that is restarted is back by then
+CUT_OFF: Final = "no other node of the cluster is heard, nor the central"
 MOST_TROUBLES: Final = 10  # webhooks that a status names
 
 
@@ -87,6 +88,55 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True):
     cpu_share: float | None = None
 
 
+class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that should be there and does not answer."""
+
+    address: str
+    reason: str
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Another node of the cluster, as a node sees it.
+
+    Attributes:
+        region: As it said; empty: it was never heard.
+        state: Of `router.membership_events.State`.
+        hears: Whether it has said lately that it hears this one.
+        silence_seconds: Since it was heard; None: it never was.
+        rtt_seconds: There and back; None: not measured.
+    """
+
+    node: str
+    region: str
+    state: str
+    hears: bool
+    silence_seconds: float | None = None
+    rtt_seconds: float | None = None
+
+
+class MeshStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster, as one of its nodes sees it.
+
+    Attributes:
+        copies: That a shard is to have.
+        shards: That are in use.
+        shards_served: Those that this node is primary of.
+        shards_short: Those with fewer copies than they are to have.
+        cut_off: Whether it hears nobody, nor the central.
+        nodes: What the others have just said of themselves.
+        unreachable: Those that have not.
+    """
+
+    peers: tuple[PeerStatus, ...]
+    copies: int
+    shards: int
+    shards_served: int
+    shards_short: int
+    cut_off: bool = False
+    nodes: tuple[NodeStatus, ...] = ()
+    unreachable: tuple[Unreachable, ...] = ()
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a node knows of itself.
 
@@ -97,6 +147,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
         memory_bytes: Resident; None where the system does not tell.
         disk_used_share: Of the disk that holds the log, from 0 to 1; None where the system does not tell.
         webhooks: Receivers of webhooks that fail, at most `MOST_TROUBLES`.
+        mesh: Its cluster; None: it is alone.
     """
 
     node: str
@@ -113,13 +164,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     disk_used_share: float | None = None
     recent: Recent = Recent()
     webhooks: tuple[WebhookTrouble, ...] = ()
-
-
-class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that should be there and does not answer."""
-
-    address: str
-    reason: str
+    mesh: MeshStatus | None = None
 
 
 class Health(Enum):
@@ -153,21 +198,33 @@ class Readiness(msgspec.Struct, frozen=True):
         return Health.READY if all(check.ok for check in self.checks.values()) else Health.UNREADY
 
 
-def readiness(state: State, log: LogState, log_reason: str) -> Readiness:
-    """Whether clients should be sent to a node in this state."""
+def readiness(state: State, log: LogState, log_reason: str, *, cut_off: bool | None = None) -> Readiness:
+    """Whether clients should be sent to a node in this state.
+
+    Args:
+        state: Of its life.
+        log: Of its log.
+        log_reason: Why the log is not OK.
+        cut_off: Whether it is cut off from its cluster; None: it has none.
+    """
     life = {
         State.STARTING: Check(ok=False, reason="the node is starting"),
         State.READY: Check(ok=True),
         State.DRAINING: Check(ok=False, reason="the node is shutting down; its clients go elsewhere"),
     }[state]
     storage = Check(ok=True) if log is LogState.OK else Check(ok=False, reason=log_reason or f"the log is {log.value}")
-    status = state.value if not life.ok else "ready" if storage.ok else f"log {log.value}"
-    return Readiness(status, {"node": life, "log": storage})
+    checks = {"node": life, "log": storage}
+    if cut_off is not None:
+        checks["cluster"] = Check(
+            not cut_off, "no other node of the cluster is heard, nor the central" if cut_off else ""
+        )
+    status = state.value if not life.ok else "cut off" if cut_off else "ready" if storage.ok else f"log {log.value}"
+    return Readiness(status, checks)
 
 
 def judge(status: NodeStatus) -> tuple[Reason, ...]:
     """All that is wrong with a node, the worst first; empty if it is well."""
-    found = (*_of_log(status), *_of_state(status), *_of_load(status), *_of_webhooks(status))
+    found = (*_of_log(status), *_of_state(status), *_of_load(status), *_of_webhooks(status), *_of_mesh(status))
     return tuple(sorted(found, key=lambda reason: -reason.verdict))
 
 
@@ -207,6 +264,22 @@ def _of_webhooks(status: NodeStatus) -> Iterator[Reason]:
             yield Reason(Verdict.WARN, f"{failing}: {trouble.error}; its events wait in the log")
 
 
+def _of_mesh(status: NodeStatus) -> Iterator[Reason]:
+    mesh = status.mesh
+    if mesh is None:
+        return
+    if mesh.cut_off:
+        yield Reason(Verdict.CRIT, "the node hears no other node, nor the central: its clients are sent elsewhere")
+    for peer in mesh.peers:
+        if peer.state in {"suspect", "down"}:
+            ago = "" if peer.silence_seconds is None else f", heard {peer.silence_seconds:.0f} s ago"
+            yield Reason(Verdict.WARN, f"{peer.node} is {peer.state} to it{ago}")
+        elif peer.state == "up" and not peer.hears:
+            yield Reason(Verdict.WARN, f"{peer.node} does not hear it, though it hears {peer.node}")
+    if mesh.shards_short:
+        yield Reason(Verdict.WARN, f"{mesh.shards_short} of {mesh.shards} shards have fewer than {mesh.copies} copies")
+
+
 class ClusterStatus(NamedTuple):
     """What was found of a cluster.
 
@@ -217,6 +290,19 @@ class ClusterStatus(NamedTuple):
     expected: int
     nodes: Sequence[NodeStatus]
     unreachable: Sequence[Unreachable]
+
+    @classmethod
+    def of(cls, answers: Sequence[NodeStatus | Unreachable]) -> ClusterStatus:
+        """What nodes that were asked have said, of themselves and of the others of their clusters."""
+        asked = [answer for answer in answers if isinstance(answer, NodeStatus)]
+        nodes = {node.node: node for answer in asked if answer.mesh for node in answer.mesh.nodes}
+        nodes |= {answer.node: answer for answer in asked}
+        gone = {each.address: each for each in answers if isinstance(each, Unreachable)}
+        for answer in asked:
+            gone |= {each.address: each for each in (answer.mesh.unreachable if answer.mesh else ())}
+        unreachable = [each for address, each in gone.items() if address not in nodes]
+        order = [answer.node for answer in asked] + sorted(nodes.keys() - {answer.node for answer in asked})
+        return cls(len(nodes) + len(unreachable), [nodes[name] for name in order], unreachable)
 
     @property
     def reasons(self) -> tuple[Reason, ...]:

@@ -50,12 +50,7 @@ async def ask_cluster(targets: Sequence[Target], timeout_seconds: float) -> Clus
     async with trio.open_nursery() as nursery:
         for number, target in enumerate(targets):
             nursery.start_soon(ask_one, number, target)
-    ordered = [answers[number] for number in range(len(targets))]
-    return ClusterStatus(
-        expected=len(targets),
-        nodes=[answer for answer in ordered if isinstance(answer, NodeStatus)],
-        unreachable=[answer for answer in ordered if isinstance(answer, Unreachable)],
-    )
+    return ClusterStatus.of([answers[number] for number in range(len(targets))])
 
 
 async def ask_node(target: Target, timeout_seconds: float) -> NodeStatus | Unreachable:

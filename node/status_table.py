@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = "-"
 WIDE_CHARACTERS: Final = 165  # of a row with a name and figures of usual length
+MESH_CHARACTERS: Final = 25  # more, with a cluster
 STYLES: Final[Mapping[Verdict, str]] = {
     Verdict.OK: "bold green",
     Verdict.WARN: "bold yellow",
@@ -36,13 +37,14 @@ def rendered(cluster: ClusterStatus, width: int) -> RenderableType:
     reasons = [
         Text.assemble((f"{reason.verdict.name:5}", STYLES[reason.verdict]), reason.text) for reason in cluster.reasons
     ]
-    table = _wide(cluster) if width >= WIDE_CHARACTERS else _narrow(cluster)
+    wide = WIDE_CHARACTERS + (MESH_CHARACTERS if any(node.mesh for node in cluster.nodes) else 0)
+    table = _wide(cluster) if width >= wide else _narrow(cluster)
     return Group(verdict, *reasons, Text(), table)
 
 
 def as_json(cluster: ClusterStatus) -> bytes:
     """The same for programs, on one line."""
-    nodes: list[dict[str, Any]] = [{**msgspec.to_builtins(node), **_judged(judge(node))} for node in cluster.nodes]
+    nodes: list[dict[str, Any]] = [{**_alone(node), **_judged(judge(node))} for node in cluster.nodes]
     return msgspec.json.encode(
         {
             **_judged(cluster.reasons),
@@ -54,12 +56,35 @@ def as_json(cluster: ClusterStatus) -> bytes:
     )
 
 
+def _alone(node: NodeStatus) -> dict[str, Any]:
+    """A node without what it knows of the others, which stand beside it."""
+    told: dict[str, Any] = msgspec.to_builtins(node)
+    if told["mesh"] is None:
+        del told["mesh"]
+    else:
+        del told["mesh"]["nodes"], told["mesh"]["unreachable"]
+    return told
+
+
 def _judged(reasons: tuple[Reason, ...]) -> dict[str, Any]:
     worst = max((reason.verdict for reason in reasons), default=Verdict.OK)
     return {
         "verdict": worst.name,
         "reasons": [{"verdict": reason.verdict.name, "text": reason.text} for reason in reasons],
     }
+
+
+def _peers(node: NodeStatus) -> str:
+    mesh = node.mesh
+    if mesh is None:
+        return UNKNOWN
+    up = [peer for peer in mesh.peers if peer.state == "up"]
+    slowest = max((peer.rtt_seconds for peer in up if peer.rtt_seconds is not None), default=None)
+    return f"{len(up)}/{len(mesh.peers)} {delay(slowest)}"
+
+
+def _shards(node: NodeStatus) -> str:
+    return UNKNOWN if node.mesh is None else f"{node.mesh.shards_served} of {node.mesh.shards}"
 
 
 _COLUMNS: Final[Mapping[str, Callable[[NodeStatus], str]]] = {
@@ -80,14 +105,20 @@ _COLUMNS: Final[Mapping[str, Callable[[NodeStatus], str]]] = {
     "CPU": lambda node: _share(node.recent.cpu_share),
     "log": lambda node: f"{size(node.log_bytes)} {node.log.value}",
 }
+_OF_MESH: Final[Mapping[str, Callable[[NodeStatus], str]]] = {"peers": _peers, "shards": _shards}
+
+
+def _columns(cluster: ClusterStatus) -> Mapping[str, Callable[[NodeStatus], str]]:
+    return {**_COLUMNS, **_OF_MESH} if any(node.mesh for node in cluster.nodes) else _COLUMNS
 
 
 def _wide(cluster: ClusterStatus) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("", "node", *_COLUMNS):
+    columns = _columns(cluster)
+    for heading in ("", "node", *columns):
         table.add_column(heading, no_wrap=True)
     for node in cluster.nodes:
-        cells = (Text(column(node)) for column in _COLUMNS.values())
+        cells = (Text(column(node)) for column in columns.values())
         table.add_row(_mark(node), Text(node.node), *cells)
     for gone in cluster.unreachable:
         table.add_row(_styled(Verdict.CRIT), Text(gone.address), UNKNOWN, Text("unreachable"))
@@ -101,7 +132,7 @@ def _narrow(cluster: ClusterStatus) -> Table:
     addresses = [Text(gone.address) for gone in cluster.unreachable]
     table.add_row(Text("node"), *(Text(node.node) for node in cluster.nodes), *addresses)
     table.add_row(Text("verdict"), *map(_mark, cluster.nodes), *(_styled(Verdict.CRIT) for _ in addresses))
-    for heading, column in _COLUMNS.items():
+    for heading, column in _columns(cluster).items():
         gone = Text("unreachable" if heading == "state" else UNKNOWN)
         table.add_row(Text(heading), *(Text(column(node)) for node in cluster.nodes), *(gone for _ in addresses))
     return table

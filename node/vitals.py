@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from node.metrics import Build, Histogram, Metrics
-    from node.status import WebhookTrouble
+    from node.status import MeshStatus, WebhookTrouble
 
 LAG_PROBE_SECONDS: Final = 0.1  # ten wake-ups a second cost nothing and see every pause that clients feel
 SAMPLE_SECONDS: Final = 5.0
@@ -42,15 +42,19 @@ class Condition:
     Attributes:
         log_reason: Why the log is not OK, and the mend.
         webhooks: Gives the receivers of webhooks that fail.
+        mesh: Gives the node's view of its cluster; None: it is alone.
+        cut_off: Whether it is cut off from it; None: it is alone.
     """
 
-    __slots__ = ("log", "log_reason", "state", "webhooks")
+    __slots__ = ("cut_off", "log", "log_reason", "mesh", "state", "webhooks")
 
     def __init__(self) -> None:
         self.state = State.STARTING
         self.log = LogState.OK
         self.log_reason = ""
         self.webhooks: Callable[[], tuple[WebhookTrouble, ...]] = tuple
+        self.mesh: Callable[[], MeshStatus] | None = None
+        self.cut_off: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ class Vitals:
     def readiness(self) -> Readiness:
         """Whether clients should be sent here."""
         condition = self.condition
-        return readiness(condition.state, condition.log, condition.log_reason)
+        return readiness(condition.state, condition.log, condition.log_reason, cut_off=condition.cut_off)
 
     def status(self) -> NodeStatus:
         """How the node is now."""
@@ -159,6 +163,7 @@ class Vitals:
             disk_used_share=metrics.disk_used_share or None,
             recent=self._window.until(now),
             webhooks=condition.webhooks()[:MOST_TROUBLES],
+            mesh=None if condition.mesh is None else condition.mesh(),
         )
 
     async def run(self) -> None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 TICK_MS: Final = 50  # between two looks at the time: a fifth of a heartbeat
 READ_ROWS_MS: Final = 30_000  # between two readings of the whole register: rows are told by peers, and that may be lost
+TELL_MS: Final = 1000  # between two words on how this node is
 DISK_BYTES: Final = 8  # of a disk's id, as it stands before a message of a member
 
 _logger = logging.getLogger(__name__)
@@ -75,6 +76,16 @@ class MeshOptions:
     membership: MembershipOptions = field(default_factory=MembershipOptions)
     register: RegisterOptions = field(default_factory=RegisterOptions)
     edge: EdgeOptions = field(default_factory=EdgeOptions)
+
+
+class Operations(Protocol):
+    """What nodes tell each other for their operators."""
+
+    def tell(self) -> bytes:
+        """How this node is."""
+
+    def hear(self, node: str, body: bytes) -> None:
+        """How another one is."""
 
 
 class Front(Gateway, Protocol):
@@ -194,6 +205,10 @@ class MeshRouter:
         self._turning = False
         self._awoken = False  # something came of a turn that the hub has to hand on
         self._rows: dict[ShardId, tuple[int, int]] = {}  # version and epoch, as the edge was told
+        self.operations: Operations | None = None
+        self._tell_at = now
+        self._alone_since: int | None = None
+        self._central_heard = now
         self.strays = 0  # messages of peers that could not be what they said
 
     # -- of `Router`, for the gateway ----------------------------------------------------------------------------
@@ -360,7 +375,11 @@ class MeshRouter:
                     self.edge.receive(node, message, now)
             case Channel.REGISTER:
                 if node == self.options.central:
+                    self._central_heard = now
                     self.register.receive(body, now)
+            case Channel.OPERATIONS:
+                if self.operations is not None:
+                    self.operations.hear(node, body)
             case _:
                 self.strays += 1
 
@@ -390,9 +409,24 @@ class MeshRouter:
             self._break(error)
         self.edge.tick(now)
         self.serving.tick(now)
+        self._look_around(now)
         if now >= self._read_at:
             self._read_at = now + READ_ROWS_MS
             self.register.read(now)
+        if self.operations is not None and now >= self._tell_at:
+            self._tell_at = now + TELL_MS
+            body = self.operations.tell()
+            for node in self._lives:
+                self._link.send(node, Channel.OPERATIONS, body)
+
+    def _look_around(self, now: int) -> None:
+        """Whoever hears nobody asks the central often, to know whether it hears that."""
+        if not self.membership.is_alone():
+            self._alone_since = None
+            return
+        if self._alone_since is None:
+            self._alone_since = now
+        self._read_at = min(self._read_at, now + TELL_MS)
 
     def _break(self, error: BrokenInvariant) -> None:
         """A rule of replication does not hold: this node's part in it ends, loudly (rule 11)."""
@@ -515,8 +549,10 @@ class MeshRouter:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether no other node of the cluster is heard."""
-        return self.membership.is_alone()
+        """Whether no other node of the cluster is heard, nor the central, and has not been for a while."""
+        patience = self.options.membership.down
+        now, since = _now(), self._alone_since
+        return since is not None and now - since >= patience and now - self._central_heard >= patience
 
     def allow(self) -> None:
         """Who may join has changed."""

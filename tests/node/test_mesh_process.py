@@ -167,3 +167,26 @@ async def test_a_node_that_was_alone_is_the_first_of_a_cluster_with_all_its_room
 def chat_node(*arguments: object) -> None:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
+
+
+def test_one_node_tells_how_all_are(mesh: MeshProcess) -> None:
+    def says(told: str) -> str | None:
+        text = mesh.nodes["n1"].verdict()[1]
+        return text if told in text else None
+
+    wait_for("it has heard of all", lambda: says("3 of 3 nodes up"))
+    mesh.nodes["n3"].kill()
+    text = wait_for("it misses one", lambda: says("2 of 3 nodes up"))
+    assert "n3 is unreachable" in text
+    assert mesh.nodes["n1"].verdict()[0] == 2
+    mesh.nodes["n3"].start()
+    wait_for("it is back", lambda: says("3 of 3 nodes up"))
+
+
+def test_a_node_without_all_others_sends_its_clients_away_until_it_hears_one(mesh: MeshProcess) -> None:
+    mesh.kill_central()
+    for name in ("n2", "n3"):
+        mesh.nodes[name].kill()
+    wait_for("it is cut off", lambda: mesh.nodes["n1"].ready().status == "cut off")
+    mesh.start_central()
+    wait_for("it hears the central", lambda: mesh.nodes["n1"].ready().status == "ready")
