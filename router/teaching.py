@@ -17,7 +17,7 @@ from router.errors import StorageFault
 from router.teaching_wire import Lesson, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from router.completions import SnapshotRead, SnapshotTaken
     from router.events import ShardTail
@@ -184,14 +184,14 @@ class PupilEffects:
         imports: Parts for the disk: `Log.import_shard(shard, part, token)`, answered to `imported`.
         sends: To teachers; may get lost.
         learned: Shards whose log is on disk now, and where it ends.
-        numbers: Of dedupe keys that the disk has now.
+        numbers: By shard, of dedupe keys that the disk has now.
     """
 
     begun: list[ShardId] = field(default_factory=list)
     imports: list[tuple[ShardId, bytes, object]] = field(default_factory=list)
     sends: list[tuple[MemberId, Taken]] = field(default_factory=list)
     learned: list[ShardTail] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
+    numbers: list[tuple[ShardId, Sequence[int]]] = field(default_factory=list)
 
 
 class _Study:
@@ -265,7 +265,7 @@ class Pupil:
             study.parts.clear()
         else:
             study.taken += 1
-            self.effects.numbers += done.numbers
+            self.effects.numbers.append((study.shard, done.numbers))
             if done.tail is not None:
                 study.ended = True
                 self.effects.learned.append(done.tail)

@@ -14,17 +14,12 @@ from router import snapshot, teaching_wire
 from router.completions import SnapshotRead, SnapshotRefused, SnapshotTaken
 from router.errors import CorruptEntry, StorageFault
 from router.events import ShardTail
-from router.ids import MemberId, RoomId
-from router.log import LogOptions
-from router.log_tools import verify
-from router.placement import shard_of
+from router.ids import MemberId
 from router.teaching import PATIENCE_MS, RESEND_MS, WINDOW, Pupil, PupilEffects, Teacher, TeacherEffects, Topic
 from router.teaching_wire import Lesson, Taken
-from tests.harness.log_writer import NOW_MS, LogWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
 SHARD, EPOCH, LSN = 3, 7, 40
 TEACHER, PUPIL = MemberId("n1", "d1"), MemberId("n2", "d2")
@@ -247,41 +242,3 @@ def test_a_member_of_the_shard_is_taught_nothing_nor_by_a_primary_of_before(epoc
 def test_a_lesson_that_is_none_can_not_be_read(data: bytes) -> None:
     with pytest.raises(CorruptEntry, match="lesson"):
         teaching_wire.decode(data)
-
-
-def test_a_log_is_taught_to_another_one(open_node: Callable[..., LogWriter], tmp_path: Path) -> None:
-    """The driver's part, in full: what each effect is for."""
-    giver, taker = open_node(), LogWriter(tmp_path / "learner", LogOptions(durable=False))
-    try:
-        room = RoomId("default", "lobby")
-        shard = shard_of(room, 128)
-        for _ in range(5):
-            giver.file([giver.entry(room, NOW_MS, shard=shard, size=3000) for _ in range(60)])
-        teacher, pupil = Teacher(), Pupil(lambda of, epoch: (of, epoch) == (shard, EPOCH))
-        teacher.teach(Topic(shard, PUPIL, 1), EPOCH, 0)
-        while teacher.teaches(shard, PUPIL):
-            mine, teacher.effects = teacher.effects, TeacherEffects()
-            for due in mine.reads:
-                giver.log.export_shard(due.shard, due, due)
-                done = giver.wait(lambda done: isinstance(done, SnapshotRead))
-                assert isinstance(done, SnapshotRead)
-                teacher.part_read(done, 0)
-            for _, lesson in mine.sends:
-                pupil.receive(TEACHER, lesson)
-            its, pupil.effects = pupil.effects, PupilEffects()
-            for of, part, token in its.imports:
-                taker.log.import_shard(of, part, token)
-                taken = taker.wait(lambda done: isinstance(done, SnapshotTaken | SnapshotRefused))
-                assert isinstance(taken, SnapshotTaken | SnapshotRefused)
-                pupil.imported(taken)
-            for _, answer in its.sends:
-                teacher.receive(PUPIL, answer, 0)
-        ((_, lsn),) = teacher.effects.taught
-        (due,) = teacher.effects.ends
-        giver.log.end_export(due)
-        assert lsn == 300
-        assert not pupil.learns(shard)
-        assert taker.sequences(room) == giver.sequences(room) == list(range(1, 301))
-        assert verify(tmp_path / "learner").findings == ()
-    finally:
-        taker.log.close()
