@@ -15,6 +15,7 @@ from node import (
     cluster_command,
     config_command,
     descriptors,
+    keys_command,
     log_command,
     register_command,
     site_command,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(cluster_command.app, name="cluster")
 app.add_typer(config_command.app, name="config")
+app.add_typer(keys_command.app, name="keys")
 app.add_typer(log_command.app, name="log")
 app.add_typer(register_command.app, name="register")
 app.add_typer(site_command.app, name="site")
