@@ -80,10 +80,12 @@ class Sent(Submitted, gc=False, eq=False, kw_only=True):
     Attributes:
         room: Where.
         otherwise: The same entry in other words, in which it may have been made; only for what is not to be made now.
+        first: The sequence at which it was made before; 0: it is not known to have been.
     """
 
     room: Room
     otherwise: Submit | None = None
+    first: int = 0
 
     @override
     def __call__(self, outcome: Outcome) -> None:
@@ -99,6 +101,7 @@ class Sent(Submitted, gc=False, eq=False, kw_only=True):
 
     @override
     def repeated(self, session: Session, sequence: int) -> None:
+        self.first = sequence
         first = History(self.room.id, sequence - 1, 1, reverse=False, max_bytes=1)
         session.gateway.history(self.room, first, self._read)
 
@@ -110,6 +113,8 @@ class Sent(Submitted, gc=False, eq=False, kw_only=True):
             session.settle(self, away(page))
         elif page.entries:
             self.accepted(session, page.entries[0])
+        elif page.offset < self.first:  # another node has it, and this one not yet
+            session.settle(self, away(Away.UNREACHABLE))
         else:
             session.settle(self, CommandError(ErrorCode.BAD_REQUEST, "the message was sent before, and is forgotten"))
 

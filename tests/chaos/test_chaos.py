@@ -9,15 +9,16 @@ import pytest
 
 from tests.harness import chaos, mutants
 from tests.harness.chaos import Load, Outcome, Run
-from tests.harness.chaos_scenarios import AWAITED, SCENARIOS, Stage
+from tests.harness.chaos_scenarios import SCENARIOS, Stage
 from tests.harness.chaos_socket import TEXT, frame, take_frames
-from tests.harness.deployment import Options
+from tests.harness.checker import History, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LOAD = Load(clients=6, rooms=3, rate=120)
 LONGEST_SECONDS = 1.0
+ALONE = [name for name, scenario in SCENARIOS.items() if scenario.nodes == 1 and name not in {"calm", "kill-all"}]
 
 
 def performed(run: Run, folder: Path) -> Outcome:
@@ -28,9 +29,18 @@ def performed(run: Run, folder: Path) -> Outcome:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "calm"])
+@pytest.mark.parametrize("name", ALONE)
 def test_a_round_of_each_scenario_breaks_no_promise(name: str, tmp_path: Path) -> None:
-    outcome = performed(Run(SCENARIOS[name], 1, seconds=0, longest=LONGEST_SECONDS, load=LOAD), tmp_path)
+    assert_kept(performed(Run(SCENARIOS[name], 1, seconds=0, longest=LONGEST_SECONDS, load=LOAD), tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kill", "isolate"])
+def test_a_round_breaks_no_promise_of_three_nodes(name: str, tmp_path: Path) -> None:
+    assert_kept(performed(Run(SCENARIOS[name], 1, seconds=0, longest=3.0, load=LOAD, nodes=3), tmp_path))
+
+
+def assert_kept(outcome: Outcome) -> None:
     text = "\n".join(outcome.lines())
     assert not outcome.faults, text
     assert outcome.messages, text
@@ -82,15 +92,19 @@ def test_faults_last_no_longer_than_they_may() -> None:
 def test_the_list_has_all_scenarios_and_says_which_take_more_nodes(capsys: pytest.CaptureFixture[str]) -> None:
     assert chaos.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*SCENARIOS, *AWAITED]
-    assert all(line.endswith(" nodes, which this command does not start") for line in lines[len(SCENARIOS) :])
+    assert [line.split()[0] for line in lines] == list(SCENARIOS)
+    assert [line.split()[0] for line in lines if line.endswith("(3 nodes)")] == [
+        name for name, scenario in SCENARIOS.items() if scenario.nodes == 3
+    ]
 
 
-def test_a_scenario_of_more_nodes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        chaos.main(["--scenario", "zombie"])
-    assert "invalid choice: 'zombie'" in capsys.readouterr().err
-    assert Options() == SCENARIOS["kill"].options
+def test_each_room_must_be_whole_in_enough_logs() -> None:
+    whole = History("log of a", [Seen(0, "r", 1, "a", "x"), Seen(0, "r", 2, "b", "y"), Seen(0, "s", 1, "c", "z")])
+    short = History("log of b", [Seen(0, "r", 1, "a", "x"), Seen(0, "s", 1, "c", "z")])
+    assert list(chaos.missing_copies([whole, whole, short], 2)) == []
+    assert list(chaos.missing_copies([whole, short, History("log of c")], 2)) == [
+        "copies: room r goes to 2 in 1 of 3 logs; it is to be in 2"
+    ]
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])

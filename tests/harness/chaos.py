@@ -20,18 +20,20 @@ from router.errors import RouterError
 from router.log_tools import verify
 from tests.harness import checker, mutants, read_log
 from tests.harness.chaos_client import ChaosClient, leaves
-from tests.harness.chaos_scenarios import AWAITED, SCENARIOS, Scenario, Stage
+from tests.harness.chaos_scenarios import SCENARIOS, Scenario, Stage
 from tests.harness.deployment import OneNode
+from tests.harness.mesh_deployment import Mesh
 from tests.harness.namespaces import NotPermitted
 from tests.harness.node_process import COMMAND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.harness.checker import History
     from tests.harness.deployment import Deployment
 
 LOOK_SECONDS: Final = 0.02
+LOOK_AGAIN_SECONDS: Final = 1.0  # at all logs
 PROMPT_SECONDS: Final = 1.0  # within which a submit counts as available
 MOST_NAMED: Final = 3  # clients in a message
 CALM_SECONDS: Final = (0.5, 2.0)  # between two rounds of faults
@@ -204,6 +206,7 @@ class Run:
         longest: Seconds that one fault lasts at most.
         patience: Seconds in which clients must get on after a fault, and all have read everything at the end.
         command: The nodes' program.
+        nodes: How many; more than one are a cluster.
     """
 
     scenario: Scenario
@@ -213,6 +216,7 @@ class Run:
     patience: float = 60.0
     load: Load = Load()
     command: tuple[str, ...] = COMMAND
+    nodes: int = 1
 
     async def perform(self, folder: Path) -> Outcome:
         """Do it.
@@ -224,7 +228,8 @@ class Run:
             NotPermitted: Something that the scenario needs can't be had here.
         """
         drawn = random.Random(f"{self.scenario.name} {self.seed}")
-        deployment = OneNode(folder, drawn, replace(self.scenario.options, command=self.command))
+        options = replace(self.scenario.options, command=self.command)
+        deployment = OneNode(folder, drawn, options) if self.nodes == 1 else Mesh(folder, drawn, options, self.nodes)
         outcome = Outcome(self.scenario.name, self.seed)
         crowd = Crowd(deployment, self.load, drawn, self.patience)
         histories = [client.history for client in crowd.clients]
@@ -236,7 +241,7 @@ class Run:
                 finally:
                     outcome.seconds = trio.current_time() - stage.began
                     deployment.kill_all()
-                    outcome.faults += judged(histories, deployment.data())
+                    outcome.faults += judged(histories, deployment.data(), deployment.copies)
                     if outcome.faults:
                         deployment.keep_disks()
         except* (RuntimeError, AssertionError, NoProgress) as group:
@@ -265,7 +270,14 @@ class Run:
                 await trio.sleep(stage.drawn.uniform(*CALM_SECONDS))
             await crowd.finish()
             histories += await crowd.read_at_rest(stage.deployment)
+            await self._settle(stage.deployment, histories)
             nursery.cancel_scope.cancel()
+
+    async def _settle(self, deployment: Deployment, histories: Sequence[History]) -> None:
+        """Let nodes that came back catch up; what they have not by then is judged as it is."""
+        with trio.move_on_after(self.patience):
+            while await trio.to_thread.run_sync(judged, histories, deployment.data(), deployment.copies):  # noqa: ASYNC110
+                await trio.sleep(LOOK_AGAIN_SECONDS)
 
 
 def performed_or_why_not(run: Run, folder: Path) -> Outcome | str:
@@ -278,17 +290,39 @@ def performed_or_why_not(run: Run, folder: Path) -> Outcome | str:
     return reasons[0]
 
 
-def judged(histories: Sequence[History], data: Mapping[str, Path]) -> list[str]:
-    """What is wrong with what clients saw and what is in the nodes' data directories, a line each."""
+def judged(histories: Sequence[History], data: Mapping[str, Path], copies: int) -> list[str]:
+    """What is wrong with what clients saw and what is in the nodes' data directories, a line each.
+
+    Args:
+        histories: Of all clients, and of who reads at rest.
+        data: By node. Of several, one need not have all rooms; so many must, of each.
+        copies: How many.
+    """
     logs, chains, lines = [], {}, []
     for name, folder in data.items():
         try:
             lines += [f"log of {name}: {finding}" for finding in verify(folder).findings]
-            logs.append(read_log.history(name, folder))
+            log = read_log.history(name, folder)
+            log.at_rest = len(data) == 1
+            logs.append(log)
             chains[name] = read_log.chains(folder)
         except RouterError as error:
             lines.append(f"log of {name}: {error}")
-    return lines + checker.summary(checker.faults([*histories, *logs], chains))
+    lines += checker.summary(checker.faults([*histories, *logs], chains))
+    return lines + list(missing_copies(logs, copies))
+
+
+def missing_copies(logs: Sequence[History], copies: int) -> Iterator[str]:
+    """A line for each room that too few logs have to its end."""
+    ends: dict[str, list[int]] = {}
+    for log in logs:
+        of_log = {event.room: event.sequence for event in log.events if isinstance(event, checker.Seen)}
+        for room, end in of_log.items():
+            ends.setdefault(room, []).append(end)
+    for room, reached in ends.items():
+        whole = sum(end == max(reached) for end in reached)
+        if whole < copies:
+            yield f"copies: room {room} goes to {max(reached)} in {whole} of {len(logs)} logs; it is to be in {copies}"
 
 
 def measure(outcome: Outcome, crowd: Crowd) -> None:
@@ -322,7 +356,8 @@ def main(given: Sequence[str]) -> int:
     failed = performed = 0
     for seed in range(asked.first, asked.first + asked.seeds):
         for name in asked.scenario or SCENARIOS:
-            run = Run(SCENARIOS[name], seed, asked.minutes * 60, asked.longest, load=load, command=command)
+            nodes = max(asked.nodes, SCENARIOS[name].nodes)
+            run = Run(SCENARIOS[name], seed, asked.minutes * 60, asked.longest, load=load, command=command, nodes=nodes)
             where = folder / f"{name}-{seed}"
             outcome = performed_or_why_not(run, where)
             if isinstance(outcome, str):
@@ -332,7 +367,7 @@ def main(given: Sequence[str]) -> int:
             say("\n".join(outcome.lines()))
             if outcome.faults:
                 failed += 1
-                say(f"    kept in {where}; again: scripts/chaos --scenario {name} --seeds 1 --first {seed}")
+                say(f"    kept in {where}; again: scripts/chaos --nodes {nodes} --scenario {name} --first {seed}")
             else:
                 shutil.rmtree(where)
     if not failed and not asked.keep:
@@ -349,7 +384,7 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="say what scenarios there are")
     parser.add_argument("--minutes", type=float, default=0.5, help="rounds of faults begin for so long in each run")
     parser.add_argument("--longest", type=float, default=30, help="seconds that one fault lasts at most")
-    parser.add_argument("--nodes", type=int, default=1, choices=[1], help="how many nodes")
+    parser.add_argument("--nodes", type=int, default=1, help="how many; more where a scenario takes more")
     parser.add_argument("--clients", type=int, default=12, help="how many; each is in two rooms")
     parser.add_argument("--rooms", type=int, default=6, help="how many")
     parser.add_argument("--rate", type=float, default=200, help="messages per second, of all clients together")
@@ -360,9 +395,7 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
 
 def _list() -> None:
     for scenario in SCENARIOS.values():
-        say(f"{scenario.name:14} {scenario.summary}")
-    for name, (nodes, summary) in AWAITED.items():
-        say(f"{name:14} {summary}: takes {nodes} nodes, which this command does not start")
+        say(f"{scenario.name:14} {scenario.summary}" + (f" ({scenario.nodes} nodes)" if scenario.nodes > 1 else ""))
 
 
 def say(line: str) -> None:

@@ -110,6 +110,11 @@ class Deployment(ABC):
         yield
 
     @property
+    def copies(self) -> int:
+        """How many nodes have what was acknowledged, at least."""
+        return 1
+
+    @property
     @abstractmethod
     def hosts(self) -> Sequence[str]:
         """What has an address: the nodes, and what they need beside them."""
@@ -219,6 +224,10 @@ class Deployment(ABC):
         """SIGKILL to all nodes."""
         for node in self.nodes.values():
             node.kill()
+
+    def wipe(self, name: str) -> None:
+        """Take away all that a node has; it must not run."""
+        shutil.rmtree(self.nodes[name].data_dir)
 
     def data(self) -> dict[str, Path]:
         """The data directories, by node."""

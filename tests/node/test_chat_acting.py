@@ -254,6 +254,24 @@ def test_a_retry_of_a_removed_message_does_not_show_it(world: World) -> None:
     assert rpc(author, "send", id="m1", content="secret")["type"] == "placeholder"
 
 
+def test_a_retry_of_what_this_node_does_not_have_yet_is_to_be_tried_again(world: World) -> None:
+    author = world.connected("u1")
+    said(author, 2)
+    (room,) = world.gateway.rooms.values()
+    room.hidden = 1
+    assert rpc(author, "send", id="m2", content="Hello") == 100
+    room.hidden = 0
+    assert rpc(author, "send", id="m2", content="Hello")["sequence"] == 1
+
+
+def test_a_retry_of_what_retention_dropped_is_refused(world: World) -> None:
+    author = world.connected("u1")
+    said(author, 2)
+    (room,) = world.gateway.rooms.values()
+    room.floor = 1
+    assert rpc(author, "send", id="m2", content="Hello") == 107
+
+
 @pytest.mark.parametrize("method", ["send", "reply"])
 def test_a_reply_answers_a_message_that_can_be_read(world: World, method: str) -> None:
     author = world.connected("u1")
