@@ -37,7 +37,8 @@ class Replica:
         durable_promise: The highest promise known to be on disk.
         commit: The highest lsn known here to be committed; never above `durable`.
         commit_chain: The chain up to it.
-        agreed: Up to here the log is known to agree with that of the primary of `promised`.
+        agreed: Up to here the log is known to agree with that of the primary of `promised`; what is committed does as
+            well, or that is none, so it counts only from there on.
         uncommitted: What lies above `commit`, oldest first.
     """
 
@@ -52,7 +53,8 @@ class Replica:
         self.lsn = self.durable = tail.lsn
         self.chain = tail.chain
         self.promised = self.durable_promise = tail.promised
-        self.commit = self._announced = self.agreed = tail.commit
+        self.commit = self._announced = tail.commit
+        self.agreed = 0
         self.commit_chain = tail.chain if tail.lsn == tail.commit else tail.commit_chain
         self.uncommitted: deque[Entry] = deque(uncommitted)
         if len(self.uncommitted) != self.lsn - self.commit:
@@ -72,7 +74,7 @@ class Replica:
         if epoch <= self.promised:
             raise BrokenInvariant(f"shard {self.shard}: epoch {epoch} is not above the promised {self.promised}")
         self.promised = epoch
-        self.agreed = self.commit
+        self.agreed = 0
         return Promise(self.shard, epoch)
 
     def append(self, entry: Entry) -> None:

@@ -49,7 +49,9 @@ class ShardOptions:
         rank_delay: A candidate waits so long for each member that stands before it in the row.
         retry: Of a claim or a change of members that had no answer, or was refused; doubles up to `retry_most`.
         retry_most: Its bound.
-        change_every: Between two changes of the members.
+        change_every: Between two changes of the members, once the primary serves.
+        grace: A new primary that seems to be away is left alone for so long, up to twice: two members that do not
+            reach each other would else take the shard from each other before either could make somebody else a member.
         replication: Of the entries.
     """
 
@@ -59,6 +61,7 @@ class ShardOptions:
     retry: int = 50
     retry_most: int = 2000
     change_every: int = 2000
+    grace: int = 1000
     replication: ReplicationOptions = field(default_factory=ReplicationOptions)
 
 
@@ -126,8 +129,9 @@ class Shard:
     """
 
     __slots__ = (
-        "_claim", "_confirming", "_learner", "_options", "_out", "_owed", "_pause", "_promised_then", "_random",
-        "_salt", "_since", "_wait_until", "me", "phase", "replica", "replication", "row", "sequencer",
+        "_claim", "_confirming", "_learner", "_options", "_out", "_owed", "_pause", "_promised_elsewhere",
+        "_promised_then", "_random", "_salt", "_since", "_wait_until", "me", "phase", "replica", "replication", "row",
+        "sequencer",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it is, what it knows, and what it is given
@@ -142,7 +146,8 @@ class Shard:
         self.replication: Replication | None = None
         self._owed: tuple[MemberId, int, int] | None = None  # an ACK that waits for the disk: to whom, epoch, round
         self._claim: Claim | None = None  # on its way to the register
-        self._promised_then = 0  # when the claim was made
+        self._promised_then = 0  # when the claim was made, by this member or another one
+        self._promised_elsewhere = 0  # the highest epoch that a member has said that it promised
         self._learner: MemberId | None = None
         self._wait_until = 0
         self._pause = options.retry
@@ -169,10 +174,9 @@ class Shard:
             case Ack():
                 self._on_ack(source, message, now)
             case Nack():
-                if self.replication is not None and self._is_of_my_epoch(message.epoch):
-                    self.replication.refused(source, message.hint, now)
-                    self._touch()
+                self._on_nack(source, message, now)
             case Stale():
+                self._promised_elsewhere = max(self._promised_elsewhere, message.promised)
                 if self.sequencer is not None and message.promised > self.sequencer.epoch:
                     self._step_down(now)
             case Config():
@@ -186,12 +190,20 @@ class Shard:
         self._since = None
         if self.sequencer is not None and row.primary != self.me and row.epoch > self.sequencer.epoch:
             self._step_down(now)
+        if self.phase is Phase.FOLLOWING:
+            self._leave_alone(now)
+
+    def _leave_alone(self, now: int) -> None:
+        """A row that is news: its primary has just begun."""
+        if self.row.primary != self.me:
+            self._wait_until = now + int(self._options.grace * (1 + self._random()))
 
     def _on_prep(self, source: MemberId, prep: Prep, now: int) -> None:
         replica = self.replica
         if self._is_fenced(prep.epoch):
             self._out.sends.append((source, Stale(replica.shard, replica.promised)))
             return
+        self._check_primary(source, prep.epoch)
         if prep.epoch > replica.promised:
             if self.sequencer is not None or self._claim is None or self._claim.new.epoch <= prep.epoch:
                 self._step_down(now)
@@ -205,9 +217,21 @@ class Shard:
             return
         before = replica.lsn
         self._out.forgotten += replica.follow(prep, self._out.open_batch)
+        if replica.agreed < replica.commit:  # it ended below what is committed here, so nothing could be compared
+            self._out.sends.append((source, Nack(replica.shard, prep.epoch, replica.commit)))
+            return
         self._owed = (source, prep.epoch, prep.round)
         if replica.lsn != before or not self._pay():
             self._touch()
+
+    def _check_primary(self, source: MemberId, epoch: int) -> None:
+        """An epoch has one primary; a register that was restored from a backup may give it to another one."""
+        row = self.row
+        if epoch == row.epoch and source != row.primary:
+            raise BrokenInvariant(
+                f"shard {self.shard}: {source} is primary of epoch {epoch}, and so is {row.primary}."
+                " The register gave the epoch twice: rebuild it"
+            )
 
     def _is_fenced(self, epoch: int) -> bool:
         """Whether a later primary has this member's promise (rule 4)."""
@@ -277,6 +301,18 @@ class Shard:
         self.replication.acknowledged(source, lsn, ack.round, now)
         self._acknowledge(source, lsn, now)
         self._confirm()
+
+    def _on_nack(self, source: MemberId, nack: Nack, now: int) -> None:
+        if self.replication is None or not self._is_of_my_epoch(nack.epoch):
+            return
+        if nack.hint > self.replica.lsn:
+            raise BrokenInvariant(
+                f"shard {self.shard}: {source} has committed up to {nack.hint}, and the log of {self.me}, which is to"
+                f" be primary of epoch {nack.epoch}, ends at {self.replica.lsn}."
+                " The register has lost a row: rebuild it"
+            )
+        self.replication.refused(source, nack.hint, now)
+        self._touch()
 
     def _acknowledge(self, member: MemberId, lsn: int, now: int) -> None:
         sequencer = self.sequencer
@@ -354,7 +390,7 @@ class Shard:
 
     def claim(self, now: int, up: Collection[MemberId]) -> None:
         """Become primary if nobody else is and this member may, without waiting: somebody wants the shard."""
-        if self.phase is Phase.FOLLOWING and self.row.members:
+        if self.phase is Phase.FOLLOWING and self.row.members and now >= self._wait_until:
             self._pause = self._options.retry
             self._try_claim(now, up)
 
@@ -388,14 +424,16 @@ class Shard:
 
     def _send_claim(self, new: Configuration) -> None:
         self._claim = Claim(new.version - 1, new)
-        self._promised_then = self.replica.promised
+        self._promised_then = max(self.replica.promised, self._promised_elsewhere)
         self._out.claims.append(self._claim)
 
     def _keep(self, now: int, up: Collection[MemberId], wanted: Sequence[MemberId]) -> None:
         """As primary: keep the members as they should be."""
         sequencer, replication = self.sequencer, self.replication
-        if sequencer is None or replication is None or self._claim is not None or now < self._wait_until:
+        if sequencer is None or replication is None or self._claim is not None:
             return
+        if now < self._wait_until and (self.phase is Phase.SERVING or sequencer.pending):
+            return  # who is only taking over may need another member for it, at once
         members = sequencer.configuration.members
         if sequencer.pending:  # its outcome is unknown: only another change tells
             self._change(members, now)
@@ -458,7 +496,7 @@ class Shard:
         if current.version < claim.expected_version or current.epoch < self._promised_then:
             raise BrokenInvariant(
                 f"shard {self.shard}: the register gives row {current.version} of epoch {current.epoch}; this member"
-                f" has seen row {claim.expected_version}, and promised epoch {self._promised_then}."
+                f" has seen row {claim.expected_version}, and epoch {self._promised_then} was promised."
                 " It was restored from an old backup: rebuild it"
             )
         if current.version < self.row.version:
@@ -467,6 +505,7 @@ class Shard:
         self._since = None
         if current.primary != self.me:
             self._step_down(now)
+            self._leave_alone(now)
         elif self.sequencer is not None:
             self._adopt(current, now)
         elif done and current.epoch > self.replica.promised:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from router import journal
 from router.entry import GENESIS, Entry, decode
+from router.errors import CorruptEntry
 from router.events import Claim, Configuration, ShardTail
 from router.replica import Replica
 
 if TYPE_CHECKING:
-    from router.events import Batch
+    from collections.abc import Mapping
+
+    from router.events import Batch, Truncate
     from router.ids import MemberId, ShardId
 
 
@@ -19,11 +23,16 @@ class Violation(AssertionError):
 
 
 class Disk:
-    """The log of one node: what is on it, and what is on its way.
+    """The log of one node: what is on it.
 
     Attributes:
         member: The node with this disk.
         logs: What is durable of each shard, from lsn 1.
+        used: Entries on it.
+        capacity: Entries that fit on it; None: as many as there are.
+        slow_until: Until then an fsync takes seconds.
+        failing: The next fsync fails.
+        given_up: Entries that were truncated.
     """
 
     def __init__(self, member: MemberId) -> None:
@@ -31,13 +40,26 @@ class Disk:
         self.logs: dict[ShardId, list[Entry]] = defaultdict(list)
         self.promised: dict[ShardId, int] = defaultdict(int)
         self.commits: dict[ShardId, int] = defaultdict(int)
+        self.used = 0
+        self.capacity: int | None = None
+        self.slow_until = 0
+        self.failing = False
+        self.given_up: list[Entry] = []
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether there is room for it."""
+        return self.capacity is None or self.used + len(batch.entries) <= self.capacity
+
+    def nearly_full(self) -> bool:
+        """Above the quota at which submits are refused: 85 %."""
+        return self.capacity is not None and self.used * 100 >= self.capacity * 85
 
     def write(self, batch: Batch) -> None:
         """A transaction is durable."""
         for promise in batch.promises:
             self.promised[promise.shard] = max(self.promised[promise.shard], promise.epoch)
         for truncation in batch.truncations:
-            del self.logs[truncation.shard][truncation.lsn :]
+            self._truncate(truncation)
         for entry in batch.entries:
             log = self.logs[entry.shard]
             if entry.lsn != len(log) + 1:
@@ -46,8 +68,31 @@ class Disk:
             log.append(decode(entry.wire, before))
             if log[-1].chain != entry.chain:
                 raise Violation(f"{self.member}: the chain breaks at {entry}")
+        self.used += len(batch.entries)
         for shard, commit in batch.commits.items():
             self.commits[shard] = max(self.commits[shard], commit)
+
+    def _truncate(self, truncation: Truncate) -> None:
+        log = self.logs[truncation.shard]
+        if truncation.lsn < self.commits[truncation.shard]:
+            raise Violation(f"{self.member}: truncated to {truncation}, {self.commits[truncation.shard]} is committed")
+        given_up = log[truncation.lsn :]
+        del log[truncation.lsn :]
+        self.given_up += given_up
+        self.used -= len(given_up)
+
+    def tear(self, batch: Batch, cut: float) -> None:
+        """The power goes while the frame of a transaction is written: a part of it stands there, then zeros.
+
+        That is found when the journal is read, so nothing of the transaction is there.
+        """
+        whole = journal.encode([batch])
+        kept = int(len(whole) * cut)
+        try:
+            journal.decode(whole[:kept] + bytes(len(whole) - kept))
+        except CorruptEntry:
+            return
+        raise Violation(f"{self.member}: {kept} bytes of a frame of {len(whole)} pass for all of it")
 
     def open(self, shard: ShardId) -> Replica:
         """The log as a node finds it when it starts."""
@@ -56,6 +101,11 @@ class Disk:
         commit_chain = log[commit - 1].chain if commit else GENESIS
         tail = ShardTail(shard, len(log), chain, self.promised[shard], commit, commit_chain)
         return Replica(shard, tail, log[commit:])
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether this entry is durable, in its place."""
+        log = self.logs[entry.shard]
+        return len(log) >= entry.lsn and log[entry.lsn - 1].chain == entry.chain
 
 
 class Register:
@@ -78,3 +128,8 @@ class Register:
             self.history.append(row)
         self.answered[request] = (done, row)
         return done, row
+
+    def restore(self, rows: Mapping[ShardId, Configuration]) -> None:
+        """Go on with a backup: these rows, and no memory of what was asked since."""
+        self.rows = dict(rows)
+        self.answered.clear()

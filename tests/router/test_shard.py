@@ -254,6 +254,57 @@ def test_a_register_that_forgot_a_row_halts_the_shard() -> None:
         member.shard.claimed(claim, row(2, B, B), 0, done=False)
 
 
+def test_a_register_below_an_epoch_that_another_member_has_promised_halts_the_shard() -> None:
+    member = primary_of(2, A, B)
+    member.receive(B, Stale(0, 7))
+    member.shard.tick(10_000, [A], [])
+    claim = member.settle().claims[-1]
+    with pytest.raises(BrokenInvariant, match="gives row 3 of epoch 3; this member has seen row 2, and epoch 7"):
+        member.shard.claimed(claim, claim.new, 0, done=True)
+
+
+def test_a_new_primary_that_is_not_heard_of_is_left_alone_for_a_while() -> None:
+    member = Member(B, row(1, B, A, B))
+    member.shard.learn(row(2, A, A, B), 0)
+    for now in range(0, 1500, 50):  # the grace is a second, and up to another one by chance
+        member.shard.tick(now, [B], [])
+    assert member.settle().claims == []
+    member.shard.tick(1500, [B], [])
+    assert [claim.new.primary for claim in member.settle().claims] == [B]
+
+
+def test_who_takes_over_with_a_member_that_is_away_exchanges_it_at_once() -> None:
+    one, three = primary_of(2, A, B), Member(C)
+    one.shard.tick(50, [A, C], [A, C])
+    exchange(one, three)
+    one.shard.tick(100, [A, C], [A, C])
+    assert one.settle().claims[-1].new.members == (A, C)
+
+
+def test_a_second_primary_of_an_epoch_is_not_followed() -> None:
+    member = Member(B, row(3, A, A, B))
+    with pytest.raises(BrokenInvariant, match=r"'disk of c'.* is primary of epoch 3, and so is .*'disk of a'"):
+        member.receive(C, Prep(0, 3, 0, 0, GENESIS, 0, []))
+
+
+def test_who_lacks_what_is_committed_is_acknowledged_nothing_and_halts() -> None:
+    one, two = primary_of(1, A, B), Member(B)
+    exchange(one, two)
+    for _ in range(3):
+        one.say()
+    exchange(one, two)
+    one.shard.replication.tick(10_000)  # type: ignore[union-attr]
+    exchange(one, two)
+    assert two.shard.replica.commit == 4
+    register_of_old = primary_of(2, A, B)  # its log is empty: another disk of this name would have been told so
+    (prep,) = register_of_old.take()
+    two.receive(A, prep)
+    (nack,) = two.take()
+    assert nack == Nack(0, 2, 4)
+    with pytest.raises(BrokenInvariant, match=r"has committed up to 4, and the log of .* ends at 1"):
+        register_of_old.receive(B, nack)
+
+
 def test_a_member_on_its_way_in_counts_before_the_register_has_answered() -> None:
     options = ShardOptions(copies=3, min_sync=2)
     one, two, three = primary_of(1, A, B, options=options), Member(B), Member(C)
