@@ -72,7 +72,7 @@ class Node:
         self.out = Outbox()
         self.ticket = 0
         self._hellos = 0
-        self._disk_free = mesh.now
+        self._syncing = 0  # batches that the fsync under way is of
         self._writes: deque[Batch] = deque()
         self._in_flight: dict[int, list[Shard]] = {}
         self.heard: dict[MemberId, int] = {}
@@ -108,7 +108,7 @@ class Node:
         """
         self.up = False
         writes = self._writes
-        while kept and writes and self.disk.fits(writes[0]) and not self.disk.failing:
+        while kept and writes and self.disk.fits([writes[0]]) and not self.disk.failing:
             self._persist(writes.popleft())
             kept -= 1
         if torn is None or not writes:
@@ -360,16 +360,21 @@ class Node:
     # -- the disk ------------------------------------------------------------------------------------------------
 
     def _write(self, batch: Batch) -> None:
+        self._writes.append(batch)
+        if not self._syncing:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Write all that waits, and make it durable together."""
         mesh = self.mesh
         takes = 1 + mesh.draw(mesh.weather.sync)
         if self.disk.slow_until > mesh.now:
             takes += 1000 + int(mesh.random.random() * 2000)
             mesh.tally.counts["slow fsync"] += 1
-        self._disk_free = max(self._disk_free, mesh.now) + takes
-        self._writes.append(batch)
-        self.after(self._disk_free - mesh.now, self._synced)
+        self._syncing = len(self._writes)
+        self.after(takes, self._synced)
         if self.doomed:
-            mesh.at(self._disk_free - int(mesh.random.random() * takes), partial(self._crash_within, self.boot))
+            mesh.at(mesh.now + int(mesh.random.random() * takes), partial(self._crash_within, self.boot))
 
     def _crash_within(self, boot: int) -> None:
         mesh = self.mesh
@@ -380,34 +385,40 @@ class Node:
     def _synced(self) -> None:
         if self.halted:
             return
-        batch = self._writes[0]
-        if not self.disk.fits(batch):
-            self.halt("its disk is full")
-        elif self.disk.failing:
+        batches = [self._writes.popleft() for _ in range(self._syncing)]
+        self._syncing = 0
+        if self.disk.failing:
             self.disk.failing = False
-            if self.mesh.random.random() < 0.5:
-                self._persist(batch)  # it was written nevertheless
-            self.failed(batch)
-        else:
+            if self.mesh.random.random() < 0.5 and self.disk.fits(batches[:1]):
+                self._persist(batches[0])  # it was written nevertheless
+            self.failed(batches)
+            return
+        if not self.disk.fits(batches):
+            self.halt("its disk is full")
+            return
+        for batch in batches:
             self._persist(batch)
-            self.persisted(self._writes.popleft().ticket)
+        if self._writes:
+            self._sync()
+        self.persisted(batches)
 
     def _persist(self, batch: Batch) -> None:
         self.mesh.ledger.check_truncations(self, batch)
         self.disk.write(batch)
 
-    def failed(self, batch: Batch) -> None:  # noqa: ARG002 - of what was not written nothing is tried again
+    def failed(self, batches: list[Batch]) -> None:  # noqa: ARG002 - of what was not written nothing is tried again
         """An fsync has failed: what it was to make durable may be there or not."""
         self.halt("an fsync failed")
 
-    def persisted(self, ticket: int) -> None:
-        """A batch is durable."""
-        for shard in self._in_flight.pop(ticket):
-            if self.shards.get(shard.shard) is shard:
-                try:
-                    shard.persisted(ticket, self.mesh.now)
-                except BrokenInvariant as error:
-                    self.mesh.broken(self, shard.shard, error)
+    def persisted(self, batches: list[Batch]) -> None:
+        """They are durable."""
+        for batch in batches:
+            for shard in self._in_flight.pop(batch.ticket):
+                if self.shards.get(shard.shard) is shard:
+                    try:
+                        shard.persisted(batch.ticket, self.mesh.now)
+                    except BrokenInvariant as error:
+                        self.mesh.broken(self, shard.shard, error)
         self.perform()
 
     def _read(self, read: ReadLog) -> None:

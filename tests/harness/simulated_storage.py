@@ -12,7 +12,7 @@ from router.events import Claim, Configuration, ShardTail
 from router.replica import Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from router.events import Batch, Truncate
     from router.ids import MemberId, ShardId
@@ -46,9 +46,9 @@ class Disk:
         self.failing = False
         self.given_up: list[Entry] = []
 
-    def fits(self, batch: Batch) -> bool:
-        """Whether there is room for it."""
-        return self.capacity is None or self.used + len(batch.entries) <= self.capacity
+    def fits(self, batches: Sequence[Batch]) -> bool:
+        """Whether there is room for them."""
+        return self.capacity is None or self.used + sum(len(batch.entries) for batch in batches) <= self.capacity
 
     def nearly_full(self) -> bool:
         """Above the quota at which submits are refused: 85 %."""

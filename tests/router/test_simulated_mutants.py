@@ -175,9 +175,8 @@ def ids_are_known_only_to_who_accepted_them(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_failed_fsync_is_taken_for_done(patch: pytest.MonkeyPatch) -> None:
-    def go_on(self: Node, batch: Batch) -> None:
-        self._writes.popleft()
-        self.persisted(batch.ticket)
+    def go_on(self: Node, batches: list[Batch]) -> None:
+        self.persisted(batches)
 
     patch.setattr(Node, "failed", go_on)
 
