@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.shard import ShardOptions
 from tests.harness.simulated_mesh import Mesh
+from tests.harness.simulated_scale import measure
 from tests.harness.simulated_scenarios import SCENARIOS
 from tests.harness.simulated_storage import Violation
 from tests.harness.simulated_weather import ROUGH, STORM, Weather
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 WEATHERS: Final = {"rough": ROUGH, "storm": STORM}
+MANY_NODES: Final = 1000  # that are measured, unless told otherwise
 NEWEST_EVENTS: Final = 20  # shown of a run that failed
 
 
@@ -63,9 +65,13 @@ def main(given: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, help="run only this one, and print what happens when")
     parser.add_argument("--seconds", type=int, default=30, help="of faults in each run, in virtual time")
     parser.add_argument("--nodes", type=int, default=0, help="in each run; 0: three to five")
+    parser.add_argument("--shards", type=int, help="measure traffic and fail-over of --nodes nodes with so many shards")
     parser.add_argument("--weather", choices=sorted(WEATHERS), default="rough", help="how bad it is")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), help="a failure case, instead of all sorts of faults")
     asked = parser.parse_args(given)
+    if asked.shards is not None:
+        say(measure(asked.first, asked.nodes or MANY_NODES, asked.shards, asked.seconds).table())
+        return 0
     return _Runs(asked).play()
 
 

@@ -329,7 +329,8 @@ class Node:
         for row in out.announced:
             mesh.ledger.lead(self, row)
             for other in mesh.peers_of(self):
-                mesh.network.send(self, other.member, config_of(row))
+                if mesh.concerns(other, row):
+                    mesh.network.send(self, other.member, config_of(row))
 
     def _conclude(self, out: Outbox) -> None:
         mesh = self.mesh

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.harness.simulated_mesh import Mesh
 
 FOREVER = 1 << 40
+HELLO_BYTES = 60  # about what a heartbeat of a node's membership takes; its content is not simulated
 
 
 class Network:
@@ -87,7 +88,7 @@ class Network:
         weather, random, counts = mesh.weather, mesh.random.random, mesh.tally.counts
         data = b"" if message is None else encode(message)
         source.sent += 1
-        source.sent_bytes += len(data)
+        source.sent_bytes += len(data) or HELLO_BYTES
         if data and self._recorded is not None and (source, node) == self._recorded:
             self._record.append(data)
         if random() < weather.drop:

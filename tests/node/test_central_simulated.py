@@ -34,8 +34,9 @@ from router.register_wire import (
     encode,
     swap_of,
 )
-from tests.harness.simulate import STORM, WEATHERS, Run
+from tests.harness.simulate import WEATHERS, Run
 from tests.harness.simulated_storage import Disk, Register, Violation
+from tests.harness.simulated_weather import STORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,7 +119,7 @@ def test_shards_get_on_with_the_central_register(seed: int, central: Central) ->
     simulated = run.mesh()
     run.play(simulated)
     simulated.calm()
-    assert simulated.tally.acked > 100
+    assert simulated.tally.acked > 50
     assert simulated.register.history
     assert central.refused == []
 
