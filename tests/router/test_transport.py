@@ -368,6 +368,20 @@ async def test_a_key_that_was_withdrawn_is_heard_no_more_and_hears_nothing(stati
     assert a.bodies("b") == [b"before"]
 
 
+async def test_all_of_many_subscriptions_come_again_after_a_reconnection(stations: RealStations) -> None:
+    stations.key("c")
+    a, b = await stations.pair()
+    topics = {b"%016d" % number for number in range(20_000)}
+    for topic in topics:
+        b.link.subscribe("a", topic)
+    await a.until(lambda: len(a.events) == len(topics))
+    transport_of(a).allow({"b": stations.key("b").public})  # without c: the publisher closes all its connections
+    await a.until(lambda: len(a.events) == 3 * len(topics))
+    assert {topic for topic, is_wanted in a.events[-len(topics) :] if is_wanted} == topics
+    a.link.publish(max(topics), b"as before")
+    await b.until(lambda: b.publications)
+
+
 async def test_a_connection_of_another_address_replaces_the_first(stations: RealStations) -> None:
     a, b = await stations.pair()
     a.link.connect("b", "tcp://127.0.0.1:1", stations.key("b").public)
