@@ -60,6 +60,7 @@ from node.version import VERSION
 from node.vitals import Condition, Vitals, watched_gc
 from node.webhooks import Webhooks
 from router.effects import ClusterOptions
+from router.errors import StorageFault
 from router.log import Log, LogOptions
 from router.mesh import MeshRouter
 from router.retention import Keep
@@ -351,13 +352,21 @@ def _log_options(config: Config, others: Met | None) -> LogOptions:
 
 
 def _node_name(config: Config) -> str:
-    """The configured name, or one made once and kept in the data directory."""
+    """The configured name, or one made once and kept in the data directory, which is made if need be.
+
+    Raises:
+        StorageFault: The directory can't be used.
+    """
     if config.node.name:
         return config.node.name
-    path = Path(config.node.data_dir) / "node-name"
+    folder = Path(config.node.data_dir)
+    path = folder / "node-name"
     try:
-        return path.read_text().strip()
-    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return path.read_text().strip()
         name = f"{socket.gethostname().split('.')[0]}-{secrets.token_hex(3)}"
         path.write_text(name + "\n")
-        return name
+    except OSError as error:
+        raise StorageFault("io", f"The data directory {folder} can't be used: {error}.") from error
+    return name
