@@ -25,5 +25,5 @@ def test_a_name_is_made_once_in_a_directory_that_is_not_there_yet(tmp_path: Path
 
 def test_a_directory_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageFault, match="The data directory .*/file can't be used"):
+    with pytest.raises(StorageFault, match=r"The data directory .*/file can't be used"):
         _node_name(Config(node=Node(data_dir=tmp_path / "file")))
