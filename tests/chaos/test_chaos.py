@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +39,16 @@ def test_a_round_of_each_scenario_breaks_no_promise(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["kill", "isolate"])
 def test_a_round_breaks_no_promise_of_three_nodes(name: str, tmp_path: Path) -> None:
     assert_kept(performed(Run(SCENARIOS[name], 1, seconds=0, longest=3.0, load=LOAD, nodes=3), tmp_path))
+
+
+@pytest.mark.slow
+def test_a_node_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:
+    async def end(stage: Stage) -> None:
+        assert await stage.deployment.terminate("node") == 0
+
+    scenario = replace(SCENARIOS["calm"], act=end)
+    outcome = performed(Run(scenario, 1, seconds=0, patience=0.5, load=LOAD), tmp_path)
+    assert [fault for fault in outcome.faults if fault.startswith("node does not run; its log ends: ")]
 
 
 def assert_kept(outcome: Outcome) -> None:

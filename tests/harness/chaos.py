@@ -240,6 +240,7 @@ class Run:
                     await self._play(stage, crowd, histories)
                 finally:
                     outcome.seconds = trio.current_time() - stage.began
+                    outcome.faults += deployment.ended()
                     deployment.kill_all()
                     outcome.faults += judged(histories, deployment.data(), deployment.copies)
                     if outcome.faults:

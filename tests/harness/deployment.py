@@ -36,6 +36,7 @@ CLIENTS: Final = "clients"
 """The host of the clients, and of the balancer before the nodes."""
 PORT: Final = 8000
 DIAL_SECONDS: Final = 1.0  # for a connection to a node; then the next is tried
+LAST_SAID: Final = 200  # characters of a log
 DISK_BYTES: Final = 48 << 20  # a minute of load takes a few MiB; what is filled up takes memory
 
 
@@ -219,6 +220,14 @@ class Deployment(ABC):
     def set_clock(self, name: str, seconds: float) -> None:
         """Its wall clock is so far from this machine's, from now on; the monotonic one stays."""
         self.clocks[name].set(seconds)
+
+    def ended(self) -> list[str]:
+        """A line for each node that does not run, with the last that it said."""
+        return [
+            f"{name} does not run; its log ends: {node.log.read_text(errors='replace')[-LAST_SAID:].strip()!r}"
+            for name, node in self.nodes.items()
+            if not node.runs
+        ]
 
     def kill_all(self) -> None:
         """SIGKILL to all nodes."""
