@@ -76,7 +76,7 @@ class Node:
         self._writes: deque[Batch] = deque()
         self._in_flight: dict[int, list[Shard]] = {}
         self.heard: dict[MemberId, int] = {}
-        self._told: dict[tuple[str, ShardId], int] = {}  # versions of rows
+        self._told: dict[ShardId, int] = {}  # versions of rows
         self.shards: dict[ShardId, Shard] = {}
         self.rooms: dict[ShardId, Rooms] = {}
         self._seen: dict[ShardId, tuple[int, int, int]] = {}
@@ -162,14 +162,14 @@ class Node:
         mesh, told = self.mesh, self._told
         self._hellos += 1
         again = self._hellos % ALL_ROWS == 0
+        rows = [shard.row for shard in self.shards.values() if shard.row.members]
+        news = [row for row in rows if again or told.get(row.shard, 0) < row.version]
+        told.update({row.shard: row.version for row in news})
         for other in mesh.peers_of(self):
             mesh.network.send(self, other.member, None)
-            for shard in self.shards.values():
-                row = shard.row
-                if row.members and (again or told.get((other.name, shard.shard), 0) < row.version):
-                    told[other.name, shard.shard] = row.version
-                    if mesh.concerns(other, row):
-                        mesh.network.send(self, other.member, config_of(row))
+            for row in news:
+                if mesh.concerns(other, row):
+                    mesh.network.send(self, other.member, config_of(row))
         self.after(HELLO, self.hello)
 
     def tick(self) -> None:
@@ -300,7 +300,8 @@ class Node:
             out.confirmed.clear()
             for done, answer in confirmed:
                 done(answer)
-        self._compare()
+        if self.mesh.thorough:
+            self._compare()
 
     def _flush(self, out: Outbox) -> None:
         mesh = self.mesh

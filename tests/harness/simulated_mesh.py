@@ -51,6 +51,7 @@ class Mesh:
         restored: The register has lost rows: to halt is right now.
     """
 
+    thorough = True  # every member is compared with itself at each step, and all disks at each acknowledgement
     stagger = HELLO  # milliseconds over which the hellos of a node's start are spread
 
     def __init__(

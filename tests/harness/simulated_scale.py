@@ -29,7 +29,7 @@ SPARES: Final = 1  # nodes beyond its members that watch a shard, as one of them
 CALM: Final = replace(NOISE, drop=0, repeat=0, register_drop=0, register_repeat=0)
 START: Final = 20_000  # milliseconds within which all shards must be served at first
 RECOVERY: Final = 30_000  # and again after nodes have died
-BETWEEN_DEATHS: Final = 300  # milliseconds
+BETWEEN_DEATHS: Final = 100  # milliseconds
 DEATHS: Final = 50  # one node of so many dies
 
 
@@ -102,6 +102,7 @@ class ScaledMesh(Mesh):
 
     def __init__(self, seed: int, nodes: int, shards: int) -> None:
         self._places: list[list[str]] = [_places(shard, nodes) for shard in range(shards)]
+        self.thorough = False
         self._of_node: dict[str, list[ShardId]] = defaultdict(list)
         names: dict[str, set[str]] = defaultdict(set)
         for shard, places in enumerate(self._places):
@@ -192,7 +193,7 @@ def measure(seed: int, nodes: int, shards: int, seconds: int) -> Figures:
     began = time.monotonic()
     mesh = ScaledMesh(seed, nodes, shards)
     mesh.wait(lambda: mesh.tally.counts["taken over"] >= shards, START, "all shards are served")
-    mesh.run_for(2000)
+    mesh.run_for(1000)
     counted = [(node.sent, node.sent_bytes) for node in mesh.nodes]
     acked = mesh.tally.acked
     mesh.run_for(seconds * 1000)
