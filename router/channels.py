@@ -14,3 +14,4 @@ class Channel(IntEnum):
     REGISTER = 4  # the configuration register and who asks it
     PRESENCE = 5  # who is there, who types, what was read
     OPERATIONS = 6  # what an operator asks of other nodes
+    TEACHING = 7  # members of shards: snapshots for learners

@@ -28,6 +28,7 @@ from router.events import (
     Recovered,
     Refusal,
     RoomRecord,
+    ShardTail,
     Submit,
     fingerprint,
 )
@@ -37,6 +38,7 @@ from router.placement import shard_of
 from router.replica import Replica
 from router.room import RoomCache, RoomState
 from router.shard import Outbox, Phase, Shard
+from router.wire import Nack, Prep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,6 +97,7 @@ class Cluster:
             self._shards[shard] = self._new_shard(Replica(shard, tail, uncommitted.get(shard, ())))
         self._ready: set[ShardId] = set()  # they serve, and their rooms can be loaded
         self._unready: dict[ShardId, int] = {}  # they serve, and wait until the log is filed up to here
+        self._learning: set[ShardId] = set()  # a snapshot of them is on its way here
         self._awaited: dict[ShardId, list[RoomId]] = {}  # rooms whose requests wait for a shard
         self._waiting: dict[RoomId, _Waiting] = {}
         self._waiting_count = 0
@@ -200,6 +203,10 @@ class Cluster:
         """
         if self._halted or not 0 <= message.shard < self.options.shards:
             return
+        if message.shard in self._learning:
+            if isinstance(message, Prep):  # so that a primary that teaches it no more begins again
+                self._out.sends.append((source, Nack(message.shard, message.epoch, 0)))
+            return
         shard = self._shard(message.shard)
         shard.receive(source, message, self.now)
         self._gather(shard)
@@ -210,8 +217,9 @@ class Cluster:
             return
         up, wanted = self.around.up, self.around.wanted
         for number, shard in self._shards.items():
-            shard.tick(self.now, up, wanted(number))
-            self._gather(shard)
+            if number not in self._learning:
+                shard.tick(self.now, up, wanted(number))
+                self._gather(shard)
 
     # -- answers of the disk and of the register -----------------------------------------------------------------
 
@@ -241,10 +249,45 @@ class Cluster:
         self._gather(shard)
 
     def log_gone(self, read: ReadLog) -> None:
-        """The disk has dropped what a peer needs: it can't be brought up from this log."""
+        """The disk has dropped what a peer needs."""
         shard = self._shards[read.shard]
-        shard.log_gone(read, self.now)
-        self._gather(shard)
+        if shard.log_gone(read) and shard.sequencer is not None:
+            self._effects.teach.append((read.shard, read.peer, shard.sequencer.epoch))
+
+    # -- snapshots, of `school.Shards` ---------------------------------------------------------------------------
+
+    def may_learn(self, shard: ShardId, epoch: int) -> bool:
+        """Whether a shard may be taken from a primary of an epoch: this node has no part in it."""
+        known = self._shards.get(shard)
+        if self._halted or known is None:
+            return not self._halted
+        is_idle = known.phase is Phase.FOLLOWING and known.replica.is_at_rest
+        return is_idle and self.me not in known.row.members and known.replica.promised <= epoch
+
+    def begun(self, shard: ShardId) -> None:
+        """What the log has of a shard counts for nothing until `learned`."""
+        self._learning.add(shard)
+
+    def learned(self, tail: ShardTail, keys: Sequence[int]) -> None:
+        """The log has a shard up to here."""
+        shard = tail.shard
+        known = self._shards.pop(shard, None)
+        if known is not None and known.row.members:
+            self._rows[shard] = known.row
+        self._shards[shard] = self._new_shard(Replica(shard, tail))
+        self._filed[shard] = tail.commit
+        self._dedupe.learn(keys)
+        self._learning.discard(shard)
+
+    def taught(self, shard: ShardId, member: MemberId, lsn: int) -> None:
+        """As primary: a learner has all up to here."""
+        known = self._shards[shard]
+        known.taught(member, lsn)
+        self._gather(known)
+
+    def given_up(self, shard: ShardId, member: MemberId) -> None:
+        """As primary: a learner could not be given a snapshot."""
+        self._shards[shard].untaught(member, self.now)
 
     def loaded(self, record: RoomRecord, now_ms: int) -> None:
         """The disk's record of a room."""
@@ -277,7 +320,7 @@ class Cluster:
             state.pins -= 1
             first = answers.get(key)
             if first is not None:
-                same = first.fingerprint == fingerprint(submit.data)
+                same = first.fingerprint in {0, fingerprint(submit.data)}  # 0: it came here erased
                 self._effects.outcomes.append((submit.done, Duplicate(first.sequence) if same else Refusal.CONFLICT))
             elif self._answer_known(submit, key):
                 pass

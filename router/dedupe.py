@@ -63,6 +63,11 @@ class Dedupe:
                 entry.key = entry.key or dedupe_key(entry.room, entry.sender, entry.cmid)
                 self._note(key_number(entry.key))
 
+    def learn(self, numbers: Iterable[int]) -> None:
+        """Keys of these numbers have come to the disk's table with a snapshot."""
+        for number in numbers:
+            self._note(number)
+
     def _note(self, number: int) -> None:
         if self.filter is None:
             self._early.append(number)

@@ -78,6 +78,7 @@ class Effects:
         claims: Go to the register.
         sends: Go to members, in this order; what is lost is sent again.
         reads: Of the log for peers, answered by `Cluster.log_read`.
+        teach: Learners to be given a snapshot: shard, member, and the epoch of this node's tenure.
         announced: Rows that all nodes are to hear of.
         load: Rooms to be read from disk, answered by `Cluster.loaded`.
         find: Dedupe keys to be looked up on disk, answered by `Cluster.found`.
@@ -94,6 +95,7 @@ class Effects:
     claims: list[Claim] = field(default_factory=list)
     sends: list[tuple[MemberId, PeerMessage]] = field(default_factory=list)
     reads: list[ReadLog] = field(default_factory=list)
+    teach: list[tuple[ShardId, MemberId, int]] = field(default_factory=list)
     announced: list[Configuration] = field(default_factory=list)
     load: list[RoomId] = field(default_factory=list)
     find: list[bytes] = field(default_factory=list)
@@ -111,7 +113,7 @@ class Effects:
         return not (
             self.committed or self.filing or self.outcomes or self.opened or self.load or self.find or self.sends
             or self.batch is not None or self.claims or self.reads or self.announced or self.hurry or self.moved
-            or self.confirmed
+            or self.confirmed or self.teach
         )  # fmt: skip
 
 

@@ -29,12 +29,13 @@ from router.placement import one_group, wanted
 from router.register import RegisterClient, RegisterOptions
 from router.runtime import Edge as Gateway
 from router.runtime import Router, Surroundings
+from router.school import School
 from router.serving import Metas, Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from router.completions import MetaRun
+    from router.completions import MetaRun, SnapshotRead, SnapshotRefused, SnapshotTaken
     from router.effects import ClusterOptions
     from router.errors import StorageFault
     from router.events import Configuration, History, Page, Submit
@@ -192,6 +193,7 @@ class MeshRouter:
         self.register = RegisterClient(me.boot, me.address, certificate.birth, random.random, options.register, now)
         surroundings = Surroundings(self._around, self, self.register)
         self.router = Router(log, me.node, cluster_options, self, surroundings)
+        self._school = School(log, self.router.cluster, self._send_lesson)
         self.log, self._birth = log, certificate.birth
         self.serving = Serving(_Source(self.router))
         self.edge = Edge(
@@ -305,6 +307,19 @@ class MeshRouter:
         for node, identity in self._lives.items():
             self._link.send(node, Channel.REPLICATION, self._wrapped(identity.disk, body))
 
+    def teach(self, shard: ShardId, member: MemberId, epoch: int) -> None:
+        """Give a learner a snapshot."""
+        self._school.teach(shard, member, epoch, _now())
+
+    def completed(self, done: SnapshotRead | SnapshotTaken | SnapshotRefused) -> None:
+        """The log has answered what teaching or learning asked."""
+        self._school.complete(done, _now())
+
+    def _send_lesson(self, member: MemberId, body: bytes) -> None:
+        identity = self._lives.get(member.node)
+        if identity is not None and identity.disk == member.disk:
+            self._link.send(member.node, Channel.TEACHING, self._wrapped(member.disk, body))
+
     def moved(self, rooms: Sequence[RoomState]) -> None:
         """This node is no longer the primary of these rooms: the edge hears of it with the row."""
         for shard in {state.shard for state in rooms}:
@@ -365,8 +380,8 @@ class MeshRouter:
         match channel:
             case Channel.MEMBERSHIP:
                 self._follow(self.membership.receive(node, membership_wire.decode(body), now))
-            case Channel.REPLICATION:
-                self._replicate(node, boot, body)
+            case Channel.REPLICATION | Channel.TEACHING:
+                self._replicate(received, now)
             case Channel.EDGE:
                 message = edge_wire.decode(body)
                 if isinstance(message, edge_wire.Request):
@@ -383,13 +398,19 @@ class MeshRouter:
             case _:
                 self.strays += 1
 
-    def _replicate(self, node: str, boot: str, body: bytes) -> None:
+    def _replicate(self, received: Received, now: int) -> None:
+        """What one member of a shard tells another: only between the lives and the disks that they mean."""
+        node, boot, channel, body = received
         identity = self._lives.get(node)
         source, target = body[:DISK_BYTES], body[DISK_BYTES : 2 * DISK_BYTES]
         if identity is None or identity.boot != boot or source.hex() != identity.disk or target != self._prefix:
-            return  # of another life or another disk of either
-        message = wire.decode(body[2 * DISK_BYTES :])
-        self.router.cluster.receive(MemberId(node, identity.disk), message)
+            return
+        member, inner = MemberId(node, identity.disk), body[2 * DISK_BYTES :]
+        if channel is Channel.TEACHING:
+            self._school.receive(member, inner, now)
+            return
+        message = wire.decode(inner)
+        self.router.cluster.receive(member, message)
         if isinstance(message, wire.Config):
             self._note(wire.row_of(message))
 
@@ -409,6 +430,7 @@ class MeshRouter:
             self._break(error)
         self.edge.tick(now)
         self.serving.tick(now)
+        self._school.tick(now)
         self._look_around(now)
         if now >= self._read_at:
             self._read_at = now + READ_ROWS_MS

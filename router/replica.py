@@ -67,6 +67,11 @@ class Replica:
         """The end of the log as a value."""
         return ShardTail(self.shard, self.lsn, self.chain, self.promised, self.commit, self.commit_chain)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is on its way to the disk, and nothing waits for a commit."""
+        return not self._flushed and not self.uncommitted and self.durable == self.lsn
+
     # -- what goes to the disk -----------------------------------------------------------------------------------
 
     def promise(self, epoch: int) -> Promise:

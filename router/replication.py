@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from router.errors import BrokenInvariant
 from router.wire import Prep
 
 if TYPE_CHECKING:
@@ -190,6 +189,14 @@ class Replication:
         if peer is not None:
             peer.reading = False
 
+    def taught(self, member: MemberId, lsn: int) -> None:
+        """A learner has all up to here by a snapshot."""
+        peer = self.peers.get(member)
+        if peer is not None:
+            peer.reading = False
+            peer.restart(lsn)
+            peer.announced = -1
+
     def read(self, member: MemberId, after: int, chain: bytes, wires: Sequence[bytes], now: int) -> None:
         """Entries of the disk for a peer; what is missing at the end is read again."""
         peer = self.peers.get(member)
@@ -199,8 +206,8 @@ class Replication:
         if peer.next != after + 1:
             peer.announced = -1
             return
-        if not wires:
-            raise BrokenInvariant(f"shard {self.replica.shard}: nothing on disk above {after}, but a commit there")
+        if not wires:  # the log did not know yet that it is committed: `tick` asks again
+            return
         self._prep(member, after, chain, wires, now)
 
     def _prep(self, member: MemberId, previous: int, chain: bytes, wires: Iterable[bytes], now: int) -> None:

@@ -27,6 +27,9 @@ from router.completions import (
     RoomLoaded,
     ShardRead,
     ShardRun,
+    SnapshotRead,
+    SnapshotRefused,
+    SnapshotTaken,
     TailRead,
     Trimmed,
 )
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from router.completions import Dropped
     from router.effects import ClusterOptions, Effects, Neighbourhood, Opened
     from router.entry import Entry
+    from router.ids import ShardId
     from router.log import Log
     from router.marks import Reader
     from router.register import Register
@@ -61,6 +65,12 @@ class Peers(Protocol):
 
     def announce(self, row: Configuration) -> None:
         """Tell all nodes of a row."""
+
+    def teach(self, shard: ShardId, member: MemberId, epoch: int) -> None:
+        """Give a learner a snapshot, as the log does not reach back to where it is."""
+
+    def completed(self, done: SnapshotRead | SnapshotTaken | SnapshotRefused) -> None:
+        """The log has answered what teaching or learning asked."""
 
     def moved(self, rooms: Sequence[RoomState]) -> None:
         """This node is no longer the primary of these rooms, which were in memory."""
@@ -200,8 +210,6 @@ class Router:
         self._watch_space()
         while (effects := cluster.effects()) is not None:
             self._ask_disk(effects)
-            if self._peers is not None:
-                self._pass_on(effects, self._peers)
             for done, outcome in effects.outcomes:
                 self._tell(done, outcome)
             for opened, state in effects.opened:
@@ -214,6 +222,8 @@ class Router:
                     wake()
             if effects.hurry:
                 log.file_all()
+            if self._peers is not None:  # behind `committed`: what peers are to be read may have been among it
+                self._pass_on(effects, self._peers)
 
     def _ask_disk(self, effects: Effects) -> None:
         log = self.log
@@ -234,6 +244,8 @@ class Router:
             peers.send(member, message)
         for read in effects.reads:
             self.log.read_shard(read.shard, read.after, read.limit, READ_BYTES, read)
+        for shard, member, epoch in effects.teach:
+            peers.teach(shard, member, epoch)
         for row in effects.announced:
             peers.announce(row)
         for done, answer in effects.confirmed:
@@ -255,7 +267,7 @@ class Router:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _complete(self, done: object) -> None:  # noqa: C901 - a table
+    def _complete(self, done: object) -> None:  # noqa: C901, PLR0912 - a table
         match done:
             case Persisted():
                 self.cluster.persisted(done.ticket)
@@ -266,6 +278,9 @@ class Router:
                 self._tell(done.token, done.result)
             case ShardRead():
                 self._read_shard(done.token, done.result)
+            case SnapshotRead() | SnapshotTaken() | SnapshotRefused():
+                if self._peers is not None:
+                    self._peers.completed(done)
             case RoomLoaded():
                 self.cluster.loaded(done.record, self._now_ms)
             case KeysFound():
@@ -302,7 +317,7 @@ class Router:
         self.cluster.claimed(answer.claim, answer.current, self._now_ms, done=answer.done)
 
     def _read_shard(self, read: ReadLog, result: ShardRun | Dropped | StorageFault) -> None:
-        if isinstance(result, ShardRun) and result.wires:
+        if isinstance(result, ShardRun):
             self.cluster.log_read(read, result.chain, result.wires)
         elif not isinstance(result, StorageFault):
             self.cluster.log_gone(read)

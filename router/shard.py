@@ -279,13 +279,25 @@ class Shard:
         if self.replication is not None:
             self.replication.read(read.peer, read.after, chain, wires, now)
 
-    def log_gone(self, read: ReadLog, now: int) -> None:
-        """The log has dropped entries above a place: whoever needs them can't be brought up from here."""
+    def log_gone(self, read: ReadLog) -> bool:
+        """The log has dropped entries above a place; gives whether who needs them is to be taught by a snapshot."""
         if self.replication is None:
-            return
-        self.replication.gave_up(read.peer)
+            return False
         if read.peer == self._learner:
-            self.replication.drop(read.peer)
+            return True  # it is sent nothing before it was taught
+        self.replication.gave_up(read.peer)
+        return False
+
+    def taught(self, member: MemberId, lsn: int) -> None:
+        """The learner has all up to here by a snapshot: the log follows."""
+        if self.replication is not None and member == self._learner:
+            self.replication.taught(member, lsn)
+            self._touch()
+
+    def untaught(self, member: MemberId, now: int) -> None:
+        """The learner could not be given a snapshot: perhaps another one can."""
+        if self.replication is not None and member == self._learner:
+            self.replication.drop(member)
             self._learner = None
             self._wait_until = now + self._options.retry_most
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from router.entry import Entry, Kind
 from router.events import Away, Duplicate, History, Page, Submit
+from router.retention import Keep
 from tests.harness.mesh_in_process import MeshInProcess, room_of
 
 if TYPE_CHECKING:
@@ -128,3 +130,59 @@ def test_a_room_goes_on_at_another_primary_for_all_its_members(meshes: Callable[
     assert [entry.cmid for entry in mesh.nodes["a"].gateway.entries] == ["before", "meanwhile", "after"]
     assert all(not node.gateway.resets for node in mesh.nodes.values())
     assert {state.committed for state in states.values()} == {3}
+
+
+def test_a_node_that_retention_has_left_behind_is_taught_by_a_snapshot(
+    meshes: Callable[[str], MeshInProcess], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    mesh = meshes("a b c")
+    room = room_of(1, mesh)
+    a = mesh.nodes["a"].router
+    states = open_everywhere(mesh, room)
+    row = a.router.cluster.row(1)
+    assert row is not None
+    primary = mesh.nodes[row.primary.node].router
+    left = next(name for name in mesh.nodes if name != row.primary.node)
+    said: list[Outcome] = []
+
+    def say(count: int) -> None:
+        upto = len(said) + count
+        for n in range(len(said), upto):
+            data = _data(n)
+            sender = primary.sender("default", "u")
+            primary.submit(Submit(room, Kind.MESSAGE, sender, f"m{n}", data, b"", said.append))
+            mesh.run_until(lambda n=n: len(said) > n, "it is acknowledged")  # type: ignore[misc]
+        primary.log.file_all()
+
+    def members() -> set[str]:
+        now = primary.router.cluster.row(1)
+        return set() if now is None else {member.node for member in now.members}
+
+    say(3)
+    mesh.run_until(lambda: members() == {"a", "b", "c"}, "all are members")
+    mesh.cut_off(left)
+    mesh.run_until(lambda: left not in members(), "who is cut off is a member no more")
+    for _ in range(4):
+        say(30)
+    floor = states[row.primary.node].floor
+    primary.log.retain(lambda _: Keep(bytes=1), 10**6)
+    own = primary.router.cluster.rooms.get(room)
+    assert own is not None
+    mesh.run_until(lambda: own.floor > max(floor, 3), "the oldest entries are dropped")
+    mesh.wires.heal()
+    mesh.run_until(lambda: left in members(), "it is a member again")
+    assert f"{left} has the snapshot" in caplog.text
+    say(1)
+    mesh.run_until(lambda: mesh.nodes[left].router.router.cluster.row(1) == primary.router.cluster.row(1), "it knows")
+    assert [type(outcome) for outcome in said] == [Entry] * len(said)
+    mesh.cut_off(row.primary.node)
+    heir = mesh.nodes[left].router
+    again: list[Outcome] = []
+    heir.submit(Submit(room, Kind.MESSAGE, heir.sender("default", "u"), "m5", _data(5), b"", again.append))
+    mesh.run_until(lambda: bool(again), "somebody else is the primary")
+    assert again == [Duplicate(6)]
+
+
+def _data(n: int) -> bytes:
+    return b'{"n":%d,"content":"%b"}' % (n, b"x" * 500)
