@@ -239,7 +239,8 @@ class Cluster:
             return
         shard = self._shards[claim.new.shard]
         shard.claimed(claim, current, self.now, done=done)
-        shard.claim_again(self.now, self.around.up)  # at once, if the row is its own, and of an earlier life
+        if current is not None:
+            shard.claim_again(self.now, self.around.up)  # at once, if the row is its own, and of an earlier life
         self._gather(shard)
 
     def log_read(self, read: ReadLog, chain: bytes, wires: Sequence[bytes]) -> None:
