@@ -32,7 +32,7 @@ from router.ids import RoomId
 from router.room_values import HISTORY_REMOVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from msgspec import UnsetType
 
@@ -182,8 +182,10 @@ class Methods:
 
         def opened(room: Room) -> None:
             require_presence(request.channel, room.kind, Presence.ROSTER)
-            there = {client: Raw(info) for client, info in self.gateway.presence(room).items()}
-            done(msgspec.json.encode({"presence": there}))
+            self.gateway.presence(room, answer)
+
+        def answer(there: Mapping[str, bytes]) -> None:
+            done(msgspec.json.encode({"presence": {client: Raw(info) for client, info in there.items()}}))
 
         self.open(site, request.channel, opened, done)
 
@@ -192,7 +194,10 @@ class Methods:
 
         def opened(room: Room) -> None:
             require_presence(request.channel, room.kind, Presence.COUNTS)
-            done(msgspec.json.encode(calls.PresenceStatsResult(*self.gateway.presence_stats(room))))
+            self.gateway.presence_stats(room, answer)
+
+        def answer(counts: tuple[int, int]) -> None:
+            done(msgspec.json.encode(calls.PresenceStatsResult(*counts)))
 
         self.open(site, request.channel, opened, done)
 

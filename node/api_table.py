@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from node import api_calls as calls
 from node import api_listing, api_moderating
+from node.api_everywhere import everywhere
 from node.api_methods import Methods
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ METHODS: Final[Mapping[str, Method]] = {
     "user_info": Method(calls.UserInfoRequest, calls.UserInfoResult, "read", api_listing.user_info),
     "unread": Method(calls.UnreadRequest, calls.UnreadResult, "read", Methods.unread),
     "info": Method(calls.InfoRequest, calls.InfoResult, "read", api_listing.info),
-    "subscribe": Method(calls.SubscribeRequest, calls.Empty, "manage", Methods.subscribe),
-    "unsubscribe": Method(calls.UnsubscribeRequest, calls.Empty, "manage", Methods.unsubscribe),
-    "disconnect": Method(calls.DisconnectRequest, calls.Empty, "manage", Methods.disconnect),
-    "refresh": Method(calls.RefreshRequest, calls.Empty, "manage", Methods.refresh),
+    "subscribe": Method(calls.SubscribeRequest, calls.Empty, "manage", everywhere("subscribe")),
+    "unsubscribe": Method(calls.UnsubscribeRequest, calls.Empty, "manage", everywhere("unsubscribe")),
+    "disconnect": Method(calls.DisconnectRequest, calls.Empty, "manage", everywhere("disconnect")),
+    "refresh": Method(calls.RefreshRequest, calls.Empty, "manage", everywhere("refresh")),
     "history_remove": Method(calls.ChannelRequest, calls.Empty, "manage", Methods.history_remove),
     **{name: Method(request, calls.Empty, "moderate", api_moderating.ruling(name)) for name, request in _RULINGS},
     **{

@@ -46,6 +46,7 @@ from node.logs import events
 from node.meeting import met
 from node.mesh_view import MeshView
 from node.metrics import Build, Metrics, scraper
+from node.neighbours import Neighbours
 from node.origins import Pages
 from node.protobuf import ProtobufCodec
 from node.protocol import JsonCodec
@@ -154,6 +155,8 @@ async def _serve(  # noqa: PLR0913, PLR0915, PLR0917 - the composition: every pa
     desk = Desk(gateway, config.api.waiting_operations, ring)
     world = World(lambda: str(uuid.uuid4()), authenticator.session_id, time.monotonic, time.time, desk.go_through)
     methods = Methods(gateway, options, wire.codec, world)
+    if isinstance(router, MeshRouter):
+        gateway.neighbours = Neighbours(router, gateway, methods, limits.presence_roster)
     api = Api(methods, desk, SiteKeys(lambda: authenticator.sites), config.api, metrics)
     bounds = partial(
         HttpServer, metrics=metrics, header_bytes=limits.header_bytes, head_seconds=limits.upgrade_seconds,

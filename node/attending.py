@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Voice(Protocol):
     """How rooms are told: `node.gateway.Gateway`."""
 
-    def whisper(self, room: Room, data: bytes) -> None:
-        """Give the members a publication without offset, which is dropped where a client is behind."""
+    def whisper_here(self, room: Room, data: bytes) -> None:
+        """Give the members of this node a publication without offset, which is dropped where a client is behind."""
 
     def announce(self, room: RoomId, event: str, data: dict[str, object]) -> None:
         """Have a system message made."""
@@ -62,7 +62,7 @@ class Attending:
             if isinstance(told, Came):
                 self._voice.announce(told.room.id, told.event, {"user": told.user})
             else:
-                self._voice.whisper(told.room, msgspec.json.encode({"type": "presence", "count": told.users}))
+                self._voice.whisper_here(told.room, msgspec.json.encode({"type": "presence", "count": told.users}))
         self._changed.set()
 
     async def run(self) -> None:

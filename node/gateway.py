@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
+from edge_config.kinds import JoinLeave
 from edge_config.limits import Rates
 from node.chat import SYSTEM, system_message
 from node.chat_rules import MODERATING, Rules, notice_of
@@ -29,7 +30,9 @@ from node.tenant import Tenant
 from node.webhook_attendance import Subject
 from router.entry import LAST_VISIBLE, Kind
 from router.events import Away, Submit
+from router.ids import RoomId
 from router.marks import Reader
+from router.people_wire import Came, Push, Read, Went, Whisper
 from router.subscriptions import GAP, NEXT
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from node.counters import Counters
     from node.framing import Wire
     from node.metrics import Metrics
+    from node.neighbours import Neighbours
     from node.protocol import Codec
     from node.seams import Member, User, Watcher
     from node.seams import Room as AnyRoom
@@ -51,8 +55,10 @@ if TYPE_CHECKING:
     from router.errors import StorageFault
     from router.events import History, Outcome
     from router.events import Page as RouterPage
-    from router.ids import Place, RoomId
+    from router.ids import Place
     from router.mesh import MeshRouter
+    from router.people import Question
+    from router.people_wire import Publication as PeoplePublication
     from router.room import RoomState
     from router.runtime import Router
 
@@ -106,6 +112,8 @@ class Gateway:
         self.marks = ReadMarks(self.submit, self._tell_marks, self._want_period)
         self.watcher: Watcher | None = None
         """Told who comes and goes."""
+        self.neighbours: Neighbours | None = None
+        """The other nodes; None: there are none."""
 
     def attach(self, router: AnyRouter) -> None:
         """The router that this gateway is the edge of."""
@@ -207,6 +215,12 @@ class Gateway:
 
     def whisper(self, room: AnyRoom, data: bytes) -> None:
         """See `seams.Gateway`."""
+        self.whisper_here(room, data)
+        if self.neighbours is not None:
+            self.neighbours.whisper(room.id, data)
+
+    def whisper_here(self, room: AnyRoom, data: bytes) -> None:
+        """As `whisper`, to the members on this node."""
         for member, payload in self._unkept(room, data):
             member.transport.send_ephemeral(payload)
 
@@ -244,8 +258,11 @@ class Gateway:
         here = self._mine(room)
         if not here.enter(_connection(member), member):
             return
-        if self.watcher is not None and here.id not in self._populated:
-            self.watcher.note(Subject.room(here.id), here=True)
+        if here.id not in self._populated:
+            if self.watcher is not None:
+                self.watcher.note(Subject.room(here.id), here=True)
+            if self.neighbours is not None:
+                self.neighbours.follow(here.id)
         self._populated[here.id] = here
         self._tenants[here.id.site].enter(here)
         self._metrics.rooms = len(self._populated)
@@ -255,6 +272,8 @@ class Gateway:
             self.announce(here.id, CREATED, {"by": member.user}, CREATED)  # one for all who are the first
         if here.tells_joins:
             here.tell(lambda codec: codec.push_join(here.channel_json, member.info))
+        if self.neighbours is not None and here.kind.join_leave is not JoinLeave.OFF:
+            self.neighbours.came(here.id, member.info)
 
     def leave(self, room: AnyRoom, member: Member) -> None:
         """See `seams.Gateway`."""
@@ -270,18 +289,29 @@ class Gateway:
             del self._populated[here.id]
             if self.watcher is not None:
                 self.watcher.note(Subject.room(here.id), here=False)
+            if self.neighbours is not None:
+                self.neighbours.unfollow(here.id)
             self._metrics.rooms = len(self._populated)
         elif here.tells_joins:
             here.tell(lambda codec: codec.push_leave(here.channel_json, member.info))
+        if self.neighbours is not None and here.kind.join_leave is not JoinLeave.OFF:
+            self.neighbours.went(here.id, member.info)
 
-    def presence(self, room: AnyRoom) -> Mapping[str, bytes]:
-        """See `seams.Gateway`."""
-        return self._mine(room).roster(self._limits.presence_roster)
-
-    def presence_stats(self, room: AnyRoom) -> tuple[int, int]:
+    def presence(self, room: AnyRoom, done: Callable[[Mapping[str, bytes]], None]) -> None:
         """See `seams.Gateway`."""
         here = self._mine(room)
-        return len(here.here), len(here.users)
+        if self.neighbours is None:
+            done(here.roster(self._limits.presence_roster))
+        else:
+            self.neighbours.presence(here, done)
+
+    def presence_stats(self, room: AnyRoom, done: Callable[[tuple[int, int]], None]) -> None:
+        """See `seams.Gateway`."""
+        here = self._mine(room)
+        if self.neighbours is None:
+            done((len(here.here), len(here.users)))
+        else:
+            self.neighbours.presence_stats(here, done)
 
     def admit(self, user: User) -> str | None:
         """See `seams.Gateway`."""
@@ -312,6 +342,11 @@ class Gateway:
 
     def push(self, room: AnyRoom, data: bytes) -> None:
         """See `seams.Server`."""
+        self._push_here(room, data)
+        if self.neighbours is not None:
+            self.neighbours.push(room.id, data)
+
+    def _push_here(self, room: AnyRoom, data: bytes) -> None:
         for member, payload in self._unkept(room, data):
             member.transport.send(payload)
 
@@ -368,6 +403,31 @@ class Gateway:
                 member.lose()
             room.replace(state, self.router.epoch_of(state), place.sequence)
 
+    def heard(self, publication: PeoplePublication) -> None:
+        """On another node, people did something in a room, which its members here are told."""
+        room = self._populated.get(RoomId(publication.site, publication.channel))
+        if room is None:
+            return
+        match publication:
+            case Whisper(data=data):
+                if room.members <= room.kind.typing_members:
+                    self.whisper_here(room, data)
+            case Push(data=data):
+                self._push_here(room, data)
+            case Read(marks=marks):
+                self._tell_marks_here(room, marks)
+            case Came(info=info):
+                if room.tells_joins:
+                    room.tell(lambda codec: codec.push_join(room.channel_json, info))
+            case Went(info=info):
+                if room.tells_joins:
+                    room.tell(lambda codec: codec.push_leave(room.channel_json, info))
+
+    def asked(self, question: Question) -> None:
+        """Another node asks."""
+        if self.neighbours is not None:
+            self.neighbours.asked(question)
+
     def persisted(self, done: Persisted) -> None:
         """A group commit took place."""
         metrics = self._metrics
@@ -422,6 +482,12 @@ class Gateway:
             yield member, encoded[way]
 
     def _tell_marks(self, room: Room, marks: Mapping[str, int]) -> None:
+        """Tell members, of other nodes too, who has read how far."""
+        self._tell_marks_here(room, marks)
+        if self.neighbours is not None:
+            self.neighbours.read(room.id, marks)
+
+    def _tell_marks_here(self, room: Room, marks: Mapping[str, int]) -> None:
         """Tell a small room's members who has read how far; of a big one's, each user's own connections."""
         tenant, channel = self.tenant(room.id.site), room.id.channel
         for user, sequence in marks.items():

@@ -19,7 +19,7 @@ from node.publishing import approach, require_chat
 from router.events import Away, History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from edge_config.kinds import RoomKind
     from node.permissions import Origin
@@ -82,7 +82,10 @@ def presence(session: Session, command_id: int, request: ChannelRequest) -> None
 
     def reply(room: Room) -> None:
         require_presence(request.channel, room.kind, Presence.ROSTER)
-        session.finish(session.transport.codec.presence(command_id, session.gateway.presence(room)))
+        session.gateway.presence(room, session.step(answer))
+
+    def answer(there: Mapping[str, bytes]) -> None:
+        session.finish(session.transport.codec.presence(command_id, there))
 
     _read(session, command_id, "presence", request.channel, reply)
 
@@ -96,8 +99,10 @@ def presence_stats(session: Session, command_id: int, request: ChannelRequest) -
 
     def reply(room: Room) -> None:
         require_presence(request.channel, room.kind, Presence.COUNTS)
-        clients, users = session.gateway.presence_stats(room)
-        session.finish(session.transport.codec.presence_stats(command_id, clients, users))
+        session.gateway.presence_stats(room, session.step(answer))
+
+    def answer(counts: tuple[int, int]) -> None:
+        session.finish(session.transport.codec.presence_stats(command_id, *counts))
 
     _read(session, command_id, "presence", request.channel, reply)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from node.codes import CommandError, DisconnectCode, UnsubscribeCode
     from node.counters import Counters
     from node.joining import Joining
+    from node.neighbours import Neighbours
     from node.protocol import Codec
     from node.ratelimit import Throttle
     from node.tenant import Tenant
@@ -248,7 +249,10 @@ class Gateway(Protocol):
         """Ask how an entry fared that is not to be made: as at first if it was made before, else `Refusal.NEW`."""
 
     def whisper(self, room: Room, data: bytes) -> None:
-        """Give the members here a publication without offset, JSON, which is dropped where a client is behind."""
+        """Give the members, of other nodes too, a publication without offset, JSON.
+
+        It is dropped where a client is behind, and may get lost on its way to another node.
+        """
 
     def mark(self, room: Room, user: str, done: Callable[[int | Away], None]) -> None:
         """Ask up to which sequence a user has read a room, as far as it is on disk; 0: the user has no mark there."""
@@ -271,11 +275,11 @@ class Gateway(Protocol):
     def leave(self, room: Room, member: Member) -> None:
         """Undo `join`; nothing happens if the member is not joined."""
 
-    def presence(self, room: Room) -> Mapping[str, bytes]:
-        """ClientInfo as JSON by client id, at most `limits.presence_roster` of them."""
+    def presence(self, room: Room, done: Callable[[Mapping[str, bytes]], None]) -> None:
+        """ClientInfo as JSON by client id, at most `limits.presence_roster` of them; those of other nodes, too."""
 
-    def presence_stats(self, room: Room) -> tuple[int, int]:
-        """How many clients and how many users are there."""
+    def presence_stats(self, room: Room, done: Callable[[tuple[int, int]], None]) -> None:
+        """How many clients and how many users are there, on all nodes."""
 
     def admit(self, user: User) -> str | None:
         """Register a connected user; a text that says why not if the user has too many connections (3504)."""
@@ -293,8 +297,12 @@ class Gateway(Protocol):
 class Server(Gateway, Protocol):
     """The node, as the server API sees it."""
 
+    @property
+    def neighbours(self) -> Neighbours | None:
+        """The other nodes; None: it is alone."""
+
     def tenant(self, site: str) -> Tenant[Any]:
         """What of a site is here; not to be changed."""
 
     def push(self, room: Room, data: bytes) -> None:
-        """Push JSON data to the members here as a publication without an offset, which is not kept."""
+        """Push JSON data to the members on all nodes as a publication without an offset, which is not kept."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
-from router import edge_wire, membership_wire, wire
+from router import edge_wire, membership_wire, people_wire, wire
 from router.channels import Channel
 from router.edge import Edge
 from router.edge_ground import EdgeOptions, Route
@@ -25,6 +25,7 @@ from router.ids import MemberId, Place, stream_epoch
 from router.membership import Membership, MembershipOptions, Pulse
 from router.membership_events import Change, Changed, Connect, Disconnect, Heard, Send
 from router.membership_wire import Load, Standing
+from router.people import People
 from router.placement import one_group, wanted
 from router.register import RegisterClient, RegisterOptions
 from router.runtime import Edge as Gateway
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from router.marks import Reader
     from router.membership_events import MembershipEffect, PeerView
     from router.membership_wire import Identity
+    from router.people import Gathered, Inquiry, Question
+    from router.people_wire import Publication as PeoplePublication
     from router.register_wire import Certificate
     from router.room import RoomState
     from router.tail import Tail, TailQuery
@@ -97,6 +100,12 @@ class Front(Gateway, Protocol):
 
     def acknowledged(self, told: Callable[[Any], None]) -> None:
         """Who waits is told that its entry is committed: for the metrics."""
+
+    def heard(self, publication: PeoplePublication) -> None:
+        """On another node, people did something in a room."""
+
+    def asked(self, question: Question) -> None:
+        """Another node asks; see `people.Question`."""
 
 
 class _Around:
@@ -179,6 +188,7 @@ class MeshRouter:
         router: The part of it that a node alone has too.
         membership: Who is there.
         edge: The rooms that clients of this node are in.
+        people: What they do there, for clients of other nodes, and questions to all nodes.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - its surroundings, composed in one place
@@ -199,6 +209,7 @@ class MeshRouter:
         self.edge = Edge(
             me.node, me.boot, options.edge, self._locate, lambda: _Source.mapping, random.random, self.serving
         )
+        self.people = People(me.boot)
         self._me = MemberId(me.node, me.disk)
         self._prefix = bytes.fromhex(me.disk)
         self._lives: dict[str, Identity] = {}  # of nodes that are heard
@@ -259,6 +270,10 @@ class MeshRouter:
     def unfollow(self, wake: Callable[[], None]) -> None:
         """See `Router.unfollow`."""
         self.router.unfollow(wake)
+
+    def ask(self, inquiry: Inquiry, done: Gathered) -> None:
+        """See `People.ask`."""
+        self.people.ask(inquiry, done, _now())
 
     def drain(self) -> None:
         """Take the log's answers, and perform what they bring about."""
@@ -354,7 +369,7 @@ class MeshRouter:
             while busy:
                 self.router.turn()
                 self._perform_register(now)
-                busy = self._perform_serving() | self._perform_edge()
+                busy = self._perform_serving() | self._perform_edge() | self._perform_people()
         finally:
             self._turning = False
 
@@ -366,13 +381,17 @@ class MeshRouter:
                 self.strays += 1
             except BrokenInvariant as error:
                 self._break(error)
-        for node, _, body in self._link.received_publications():
+        for node, topic, body in self._link.received_publications():
             try:
+                if people_wire.is_peoples(topic):
+                    self.people.published(topic, people_wire.decode_publication(body))
+                    continue
                 self.edge.published(node, edge_wire.decode_publication(body), now)
             except CorruptEntry:
                 self.strays += 1
         for topic, is_wanted in self._link.subscription_events():
-            self.serving.subscribed(topic, now, wanted=is_wanted)
+            if not people_wire.is_peoples(topic):
+                self.serving.subscribed(topic, now, wanted=is_wanted)
 
     def _receive(self, received: Received, now: int) -> None:
         node, boot, channel, body = received
@@ -395,8 +414,8 @@ class MeshRouter:
             case Channel.OPERATIONS:
                 if self.operations is not None:
                     self.operations.hear(node, body)
-            case _:
-                self.strays += 1
+            case Channel.PRESENCE:
+                self.people.receive(node, people_wire.decode(body))
 
     def _replicate(self, received: Received, now: int) -> None:
         """What one member of a shard tells another: only between the lives and the disks that they mean."""
@@ -432,6 +451,7 @@ class MeshRouter:
         self.serving.tick(now)
         self._school.tick(now)
         self._look_around(now)
+        self.people.tick(now)
         if now >= self._read_at:
             self._read_at = now + READ_ROWS_MS
             self.register.read(now)
@@ -462,8 +482,10 @@ class MeshRouter:
                     self._link.send(node, Channel.MEMBERSHIP, membership_wire.encode(message))
                 case Connect(node, address, key):
                     self._link.connect(node, address, key)
+                    self.people.connected(node)
                 case Disconnect(node):
                     self._link.disconnect(node)
+                    self.people.disconnected(node)
                 case Changed():
                     self._changed(effect)
                 case Heard():
@@ -471,6 +493,15 @@ class MeshRouter:
 
     def _changed(self, effect: Changed) -> None:
         _logger.info("node %s: %s", effect.node, effect.change.value)
+        match effect.change:
+            case Change.UP:
+                self.people.up(effect.node)
+            case Change.SUSPECT:
+                self.people.suspect(effect.node)
+            case Change.DOWN | Change.LEFT | Change.FORGOTTEN:
+                self.people.gone(effect.node)
+            case Change.LEARNED | Change.RESTARTED | Change.NEW_DISK:
+                pass
         identity = effect.identity
         if identity is not None and effect.change in {Change.UP, Change.RESTARTED, Change.NEW_DISK, Change.SUSPECT}:
             self._lives[effect.node] = identity
@@ -529,6 +560,23 @@ class MeshRouter:
         )  # fmt: skip
         self._awoken |= did
         return did
+
+    def _perform_people(self) -> bool:
+        effects = self.people.effects()
+        for node, topic, is_wanted in effects.subscriptions:
+            (self._link.subscribe if is_wanted else self._link.unsubscribe)(node, topic)
+        for node, body in effects.sends:
+            self._link.send(node, Channel.PRESENCE, body)
+        for topic, body in effects.publications:
+            self._link.publish(topic, body)
+        for publication in effects.heard:
+            self._tell(self._gateway.heard, publication)
+        for question in effects.questions:
+            self._tell(self._gateway.asked, question)
+        for done, answers in effects.answers:
+            self._tell(done, answers)
+        self._awoken |= bool(effects)
+        return bool(effects)
 
     def _tell(self, told: Callable[[Any], None], answer: object) -> None:
         try:

@@ -150,6 +150,7 @@ class FakeGateway:
         self.away: Away | None = None
         self.page = 1000
         self.passed_ms = 0
+        self.neighbours = None
         self._keys: defaultdict[RoomId, dict[tuple[bytes, str], Entry]] = defaultdict(dict)
 
     def release(self, *operations: str) -> None:
@@ -234,12 +235,12 @@ class FakeGateway:
                 if other.wants_joins:
                     other.transport.send(other.transport.codec.push_leave(room.channel_json, member.info))
 
-    def presence(self, room: Room) -> Mapping[str, bytes]:
-        return {member.client: member.info for member in self.rooms[room.id].joined}
+    def presence(self, room: Room, done: Callable[[Mapping[str, bytes]], None]) -> None:
+        self._do("presence", lambda: done({member.client: member.info for member in self.rooms[room.id].joined}))
 
-    def presence_stats(self, room: Room) -> tuple[int, int]:
+    def presence_stats(self, room: Room, done: Callable[[tuple[int, int]], None]) -> None:
         joined = self.rooms[room.id].joined
-        return len(joined), len({member.user for member in joined})
+        self._do("presence", lambda: done((len(joined), len({member.user for member in joined}))))
 
     def admit(self, user: User) -> str | None:
         connections = sum(other.user == user.user for other in self.users)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from router.errors import StorageFault
     from router.ids import Place
     from router.link import Received
+    from router.people import Question
+    from router.people_wire import Publication
     from router.room import RoomState
 
 CENTRAL = "central"
@@ -62,6 +64,12 @@ class Gateway:
 
     def reset(self, state: RoomState, place: Place) -> None:
         self.resets.append((state, place))
+
+    def heard(self, publication: Publication) -> None:
+        raise AssertionError(f"nobody follows a room, and {publication!r} came")
+
+    def asked(self, question: Question) -> None:
+        raise AssertionError(f"nobody asks, and {question!r} came")
 
 
 class MeshNode:

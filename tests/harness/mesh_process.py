@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from tests.harness.node_process import COMMAND, START_SECONDS, NodeProcess, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SHARDS: Final = 8
@@ -26,13 +27,17 @@ class MeshProcess:
         folder: Holds all data and logs.
         nodes: How many; the first is ``n1``.
         copies, min_sync: As of `chat-node cluster init`.
+        settings: Configuration of the nodes, as variables: `LIMITS__CONNECTIONS`.
 
     Attributes:
         nodes: By name.
         central_log: What the central wrote.
     """
 
-    def __init__(self, folder: Path, nodes: int = 3, copies: int = 3, min_sync: int = 2) -> None:
+    def __init__(
+        self, folder: Path, nodes: int = 3, copies: int = 3, min_sync: int = 2,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:  # fmt: skip
         self._folder = folder
         self.central_log = folder / "central.log"
         self._central: subprocess.Popen[bytes] | None = None
@@ -53,7 +58,8 @@ class MeshProcess:
                 f'[node]\nname = "{name}"\n[cluster]\nlisten = "{HOST}:{ports[2 * i]}"\n'
                 f'publish_port = {ports[2 * i + 1]}\nhost = "host-{name}"\n{common}'
             )
-            self.nodes[name] = NodeProcess(folder / name, environment={"CHAT_NODE_CONFIG": str(config)})
+            environment = {"CHAT_NODE_CONFIG": str(config)}
+            self.nodes[name] = NodeProcess(folder / name, settings=settings, environment=environment)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
