@@ -133,7 +133,7 @@ class World:
         self.gateway = Gateway("n1", "1", config, Metrics(), cast("Any", None), USUAL, None)
         self.state = RoomState(0, RoomRecord(NAME))
         router = SimpleNamespace(
-            cluster=SimpleNamespace(epoch_of=lambda _: "birth.1"), submit=None,
+            epoch_of=lambda _: "birth.1", submit=None,
             open_room=lambda _, done: done(self.state),
         )  # fmt: skip
         self.gateway.attach(cast("Router", router))
