@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 MAX_SOCKETS: Final = 4096  # two for each of 1,024 nodes, and some; ZeroMQ's default is 1,023
 OVERHEAD: Final = 512  # bytes of a frame beside its body: channel or topic, and what CURVE adds
 SEND_QUEUE: Final = 64  # messages inside ZeroMQ for one peer, which no outbox bounds: at most 64 x MAX_BODY
-RECEIVE_QUEUE: Final = 128  # messages of one peer that wait to be read; then TCP holds it back
+RECEIVE_QUEUE: Final = 65_536
+"""Messages of one peer that wait to be read; then TCP holds it back.
+
+More than a peer sends before it gives up on a node that sleeps: ZeroMQ 4.3.5 can end the process when a peer whose
+queue is full goes away (libzmq #4841).
+"""
 PUBLICATION_QUEUE: Final = 4096  # for one subscriber; beyond it publications are dropped, and it reads the log
 SUBSCRIPTIONS_QUEUE: Final = 0  # unlimited: what does not fit is dropped silently, at each reconnection again
 HEARTBEAT_MS: Final = 1000
@@ -177,6 +182,7 @@ class Sockets:
         raw.set(zmq.XPUB_VERBOSE, 1)
         raw.set(zmq.MAXMSGSIZE, MAX_TOPIC + OVERHEAD)
         raw.set(zmq.SNDHWM, PUBLICATION_QUEUE)
+        raw.set(zmq.RCVHWM, RECEIVE_QUEUE)  # of subscriptions
         return self._adopt(raw)
 
     def open_dealer(
@@ -199,7 +205,7 @@ class Sockets:
         raw = self._context.socket(zmq.SUB)
         _protect_client(raw, key, security)
         raw.set(zmq.SNDHWM, SUBSCRIPTIONS_QUEUE)
-        raw.set(zmq.RCVHWM, PUBLICATION_QUEUE)
+        raw.set(zmq.RCVHWM, RECEIVE_QUEUE)
         raw.set(zmq.MAXMSGSIZE, MAX_BODY + OVERHEAD)
         raw.set(zmq.LINGER, 0)
         return self._connected(raw, address)
