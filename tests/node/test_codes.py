@@ -247,7 +247,8 @@ CLOSES: Final[Mapping[DisconnectCode, tuple[Callable[[], Told], str]]] = {
     DisconnectCode.PERMISSION_DENIED: (foreign, "add it to its origins"),
 }
 """With what is said beside the code's text; empty: the code says it all."""
-FORCED: Final = {DisconnectCode.FORCE_NO_RECONNECT}  # by the server API, see below
+FORCED: Final = {DisconnectCode.FORCE_NO_RECONNECT, DisconnectCode.FORCE_RECONNECT}
+"""By the server API, see below; and by a node that is cut off, see tests/node/test_mesh_process.py."""
 
 
 def test_every_close_that_the_node_uses_has_a_case() -> None:

@@ -183,10 +183,18 @@ def test_one_node_tells_how_all_are(mesh: MeshProcess) -> None:
     wait_for("it is back", lambda: says("3 of 3 nodes up"))
 
 
-def test_a_node_without_all_others_sends_its_clients_away_until_it_hears_one(mesh: MeshProcess) -> None:
-    mesh.kill_central()
-    for name in ("n2", "n3"):
-        mesh.nodes[name].kill()
-    wait_for("it is cut off", lambda: mesh.nodes["n1"].ready().status == "cut off")
+async def test_a_node_without_all_others_sends_its_clients_away_until_it_hears_one(mesh: MeshProcess) -> None:
+    node = mesh.nodes["n1"]
+
+    def closed() -> float:
+        return node.metrics().get('chat_node_connections_closed_total{code="3011"}', 0.0)
+
+    async with open_client(node.url, token=token("u")):
+        assert closed() == 0
+        mesh.kill_central()
+        for name in ("n2", "n3"):
+            mesh.nodes[name].kill()
+        await trio.to_thread.run_sync(wait_for, "it is cut off", lambda: node.ready().status == "cut off")
+        await trio.to_thread.run_sync(wait_for, "its client is sent away", lambda: closed() == 1)
     mesh.start_central()
-    wait_for("it hears the central", lambda: mesh.nodes["n1"].ready().status == "ready")
+    wait_for("it hears the central", lambda: node.ready().status == "ready")
