@@ -17,6 +17,7 @@ import trio
 
 from edge_config.cluster import Plain
 from edge_config.keys import KeyFault, read_allowed, read_pair
+from node.allowed_keys import AllowedKeys
 from node.faults import NodeFault
 from node.logs import events
 from node.version import VERSION
@@ -30,7 +31,7 @@ from router.register import RegisterClient, RegisterOptions
 from router.transport import TransportOptions, open_transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from edge_config.schema import Config
     from router.mesh import MeshRouter
@@ -40,49 +41,8 @@ if TYPE_CHECKING:
 BOOT_BYTES: Final = 12
 TELL_SECONDS: Final = 10.0  # between two words that the central is still waited for
 PATIENCE_SECONDS: Final = 3.0  # for the central, when its certificate is known from an earlier life
-KEYS_SECONDS: Final = 2.0  # between two looks at the keys of the nodes that may connect
 
 log = events(__name__)
-
-
-class Keys:
-    """Whose keys are known here, as they are now.
-
-    Raises:
-        NodeFault: Those that are needed are not there.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self._folder = config.cluster.keys_in(config.node.data_dir)
-        self.encrypts = config.cluster.plain is Plain.NEVER
-        try:
-            self.pair = read_pair(self._folder) if self.encrypts else None
-            self.allowed = read_allowed(self._folder) if self.encrypts else {}
-        except KeyFault as fault:
-            raise NodeFault(str(fault)) from fault
-
-    def of(self, node: str) -> bytes | None:
-        """A node's public key; empty without encryption; None: it may not connect."""
-        return self.allowed.get(node) if self.encrypts else b""
-
-    async def watch(self, transport: Transport, changed: Callable[[], None]) -> None:
-        """Take up what is changed in the directory, until cancelled."""
-        fault = ""
-        while self.encrypts:
-            await trio.sleep(KEYS_SECONDS)
-            try:
-                allowed = await trio.to_thread.run_sync(read_allowed, self._folder)
-            except KeyFault as error:
-                if str(error) != fault:
-                    log.error("keys not read again", reason=str(error))  # noqa: TRY400 - the fault names its mend
-                fault = str(error)
-                continue
-            fault = ""
-            if allowed != self.allowed:
-                self.allowed = allowed
-                transport.allow(allowed)
-                changed()
-                log.info("keys read again", nodes=len(allowed))
 
 
 @dataclass(slots=True, frozen=True)
@@ -99,7 +59,7 @@ class Met:
 
     transport: Transport
     certificate: Certificate
-    keys: Keys
+    keys: AllowedKeys
     boot: str
     address: str
 
@@ -130,10 +90,15 @@ async def met(config: Config, node: str) -> AsyncIterator[Met | None]:
         await trio.to_thread.run_sync(check_alone, config.node.data_dir)
         yield None
         return
-    keys = Keys(config)
+    folder = cluster.keys_in(config.node.data_dir)
+    try:
+        pair, allowed = (read_pair(folder), read_allowed(folder)) if cluster.plain is Plain.NEVER else (None, None)
+    except KeyFault as fault:
+        raise NodeFault(str(fault)) from fault
+    keys = AllowedKeys(folder, allowed)
     options = TransportOptions(
         node=node, boot=secrets.token_hex(BOOT_BYTES), host=cluster.address.host, port=cluster.address.port,
-        publish_port=cluster.publish_at(cluster.address.port), keys=keys.pair, allowed=keys.allowed,
+        publish_port=cluster.publish_at(cluster.address.port), keys=pair, allowed=allowed or {},
         plain=cluster.plain is Plain.ANYWHERE,
     )  # fmt: skip
     async with open_transport(options) as transport:

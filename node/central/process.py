@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from edge_config.keys import KeyFault, read_allowed
+from node.allowed_keys import AllowedKeys
 from node.central.server import Server
 from node.central.store import Store
 from node.logs import events
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from edge_config.address import Address
     from edge_config.keys import KeyPair
     from router.register_wire import Certificate
-    from router.transport import Transport
 
-KEYS_SECONDS: Final = 2.0  # between two looks at the keys of the nodes that may connect
 BOOT_BYTES: Final = 12
 
 log = events(__name__)
@@ -72,36 +70,6 @@ class Started:
     rows: int
 
 
-class Keys:
-    """Whose keys are known here, as they are now."""
-
-    def __init__(self, options: CentralOptions) -> None:
-        self._folder, self._encrypts = options.keys_folder, options.keys is not None
-        self._allowed = options.allowed
-
-    def of(self, node: str) -> bytes | None:
-        """A node's public key; empty without encryption; None: it may not connect."""
-        return self._allowed.get(node) if self._encrypts else b""
-
-    async def watch(self, transport: Transport) -> None:
-        """Take up what is changed in the directory, for ever."""
-        fault = ""
-        while self._encrypts:
-            await trio.sleep(KEYS_SECONDS)
-            try:
-                allowed = await trio.to_thread.run_sync(read_allowed, self._folder)
-            except KeyFault as error:
-                if str(error) != fault:
-                    log.error("keys not read again", reason=str(error))  # noqa: TRY400 - the fault names its mend
-                fault = str(error)
-                continue
-            fault = ""
-            if allowed != self._allowed:
-                self._allowed = allowed
-                transport.allow(allowed)
-                log.info("keys read again", nodes=len(allowed))
-
-
 async def run(options: CentralOptions, *, task_status: trio.TaskStatus[Started]) -> None:
     """Run the register until SIGTERM or SIGINT.
 
@@ -116,7 +84,7 @@ async def run(options: CentralOptions, *, task_status: trio.TaskStatus[Started])
             plain=options.plain,
         )  # fmt: skip
         async with open_transport(transport_options) as transport, trio.open_nursery() as nursery:
-            keys = Keys(options)
+            keys = AllowedKeys(options.keys_folder, options.allowed if options.keys is not None else None)
             server = Server(store, transport, keys.of)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(server.run, options.seeds)
